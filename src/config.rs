@@ -1,0 +1,436 @@
+//! Every limit and timeout: unit, default, range, cost. A `Config` that exists is valid. Pure.
+//!
+//! One table makes the fields, the setters, the names on the command line, in the environment
+//! (`RINGFORT_` and the name in capitals) and in a file. Durations are written `5s`, `250ms`, `2m`;
+//! sizes `16384`, `16k`, `10m`.
+
+use crate::io::Address;
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How connections reach workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// What this machine and these addresses are best served by; `Pool` says what it chose and why.
+    #[default]
+    Auto,
+    /// One SO_REUSEPORT listener per worker slot; the kernel balances.
+    Shared,
+    /// The master accepts and hands each connection to the worker the balancer picks.
+    Centralized,
+}
+
+/// Which worker the master picks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balancing {
+    /// The worker with the fewest connections, those in transit included.
+    #[default]
+    LeastConnections,
+    /// One after the other.
+    RoundRobin,
+}
+
+/// What is wrong with a setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Which option.
+    pub option: String,
+    /// What it was set to.
+    pub value: String,
+    /// What it takes.
+    pub expected: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {:?}: expected {}", self.option, self.value, self.expected)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// A value of the table: how it is read, shown and bounded.
+trait Value: Sized + Copy + PartialOrd {
+    const FORM: &'static str;
+    fn parse(text: &str) -> Option<Self>;
+    fn show(self) -> String;
+}
+
+impl Value for Duration {
+    const FORM: &'static str = "a duration such as 5s, 250ms or 2m";
+
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let count: u64 = text[..digits].parse().ok()?;
+        match &text[digits..] {
+            "ms" => Some(Self::from_millis(count)),
+            "s" => Some(Self::from_secs(count)),
+            "m" => Some(Self::from_secs(count.checked_mul(60)?)),
+            "h" => Some(Self::from_secs(count.checked_mul(3600)?)),
+            "" if count == 0 => Some(Self::ZERO),
+            _ => None,
+        }
+    }
+
+    fn show(self) -> String {
+        if self.subsec_millis() == 0 {
+            format!("{}s", self.as_secs())
+        } else {
+            format!("{}ms", self.as_millis())
+        }
+    }
+}
+
+impl Value for u64 {
+    const FORM: &'static str = "a number, or a size such as 16k or 10m";
+
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let count: Self = text[..digits].parse().ok()?;
+        match &text[digits..] {
+            "" => Some(count),
+            "k" => count.checked_mul(1 << 10),
+            "m" => count.checked_mul(1 << 20),
+            "g" => count.checked_mul(1 << 30),
+            _ => None,
+        }
+    }
+
+    fn show(self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for bool {
+    const FORM: &'static str = "true or false";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn show(self) -> String {
+        self.to_string()
+    }
+}
+
+/// One row of the table, as text: for `--help`, `--check` and the documentation.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionRow {
+    /// Its name in a file; on the command line with `-` for `_`.
+    pub name: &'static str,
+    /// What it does, with unit, cost and answer.
+    pub doc: &'static str,
+}
+
+macro_rules! options {
+    ($($(#[doc = $doc:literal])+ $name:ident: $kind:ty = $default:expr, $low:expr, $high:expr;)*) => {
+        /// All settings of a pool. Made with [`Config::default`] and its setters, each of which checks its range.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Config {
+            addresses: Vec<Address>,
+            mode: Mode,
+            balancing: Balancing,
+            $($name: $kind,)*
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self {
+                    addresses: Vec::new(),
+                    mode: Mode::Auto,
+                    balancing: Balancing::LeastConnections,
+                    $($name: $default,)*
+                }
+            }
+        }
+
+        impl Config {
+            /// The table, in the order of the documentation.
+            pub const ROWS: &'static [OptionRow] =
+                &[$(OptionRow { name: stringify!($name), doc: concat!($($doc),+).trim_ascii() },)*];
+
+            $(
+                $(#[doc = $doc])+
+                #[must_use]
+                pub fn $name(&self) -> $kind {
+                    self.$name
+                }
+            )*
+
+            /// Sets an option of the table from text.
+            ///
+            /// # Errors
+            ///
+            /// An unknown name, a value of the wrong form, or one out of range.
+            pub fn set(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
+                match name {
+                    $(stringify!($name) => {
+                        let value = <$kind as Value>::parse(text).ok_or_else(|| ConfigError {
+                            option: name.to_owned(),
+                            value: text.to_owned(),
+                            expected: <$kind as Value>::FORM.to_owned(),
+                        })?;
+                        self.$name = bounded(name, value, $low, $high)?;
+                    })*
+                    _ => return self.set_choice(name, text),
+                }
+                Ok(())
+            }
+
+            /// An option's value as text, in the form that [`Config::set`] reads.
+            #[must_use]
+            pub fn get(&self, name: &str) -> Option<String> {
+                match name {
+                    $(stringify!($name) => Some(self.$name.show()),)*
+                    "mode" => Some(match self.mode {
+                        Mode::Auto => "auto",
+                        Mode::Shared => "shared",
+                        Mode::Centralized => "centralized",
+                    }.to_owned()),
+                    "balancer" => Some(match self.balancing {
+                        Balancing::LeastConnections => "least-connections",
+                        Balancing::RoundRobin => "round-robin",
+                    }.to_owned()),
+                    _ => None,
+                }
+            }
+        }
+
+        /// The typed setters.
+        impl Setters<'_> {
+            $(
+                $(#[doc = $doc])+
+                ///
+                /// # Errors
+                ///
+                /// Out of range.
+                pub fn $name(&mut self, value: $kind) -> Result<&mut Self, ConfigError> {
+                    self.0.$name = bounded(stringify!($name), value, $low, $high)?;
+                    Ok(self)
+                }
+            )*
+        }
+    };
+}
+
+/// The typed setters of a [`Config`]: `config.setters().head_timeout(…)?.backlog(…)?`.
+#[derive(Debug)]
+pub struct Setters<'a>(&'a mut Config);
+
+fn bounded<T: Value>(name: &str, value: T, low: T, high: T) -> Result<T, ConfigError> {
+    if value >= low && value <= high {
+        return Ok(value);
+    }
+    Err(ConfigError {
+        option: name.to_owned(),
+        value: value.show(),
+        expected: format!("{} to {}", low.show(), high.show()),
+    })
+}
+
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+const DAY: Duration = secs(86_400);
+const MILLI: Duration = Duration::from_millis(1);
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+options! {
+    /// How many workers; 0: one per CPU that this process may use (affinity and cgroup quota). 0 to 1024.
+    workers: u64 = 0, 0, 1024;
+    /// How many CPUs to assume when they cannot be counted. 1 to 1024.
+    fallback_cpus: u64 = 4, 1, 1024;
+    /// The kernel's queue of arrivals per listener; net.core.somaxconn caps it. 1 to 65535.
+    backlog: u64 = 4096, 1, 65_535;
+    /// Connections a worker holds at a time. Each costs at most 256 bytes while idle. When all are full: pending, then 503.
+    connections_max: u64 = 10_000, 1, 1_000_000;
+    /// Connections that were accepted and wait for a worker (centralized mode); above: 503.
+    pending_max: u64 = 1000, 1, 1_000_000;
+    /// How long a connection waits for a worker; older: 503.
+    pending_timeout: Duration = secs(5), MILLI, DAY;
+    /// Bytes of a head; above: 431.
+    head_max: u64 = 16 * KIB, 256, MIB;
+    /// Bytes of a request line; above: 414.
+    request_line_max: u64 = 8 * KIB, 16, MIB;
+    /// Fields of a head; above: 431.
+    headers_max: u64 = 100, 1, 1000;
+    /// Bytes of a body; above: 413, before it is read. A whole body is held in memory.
+    body_max: u64 = 10 * MIB, 0, 1 << 40;
+    /// Bytes of one chunk line, extensions included; above: 400.
+    chunk_line_max: u64 = 4 * KIB, 16, MIB;
+    /// Bytes of all chunk lines and trailers of a body; above: 400.
+    chunk_overhead_max: u64 = 64 * KIB, 64, 64 * MIB;
+    /// How long a head may take from its first byte (or from the accept); after: 408.
+    head_timeout: Duration = secs(10), MILLI, DAY;
+    /// How long a body may stand still; after: 408.
+    body_timeout: Duration = secs(30), MILLI, DAY;
+    /// Bytes a second that a body must bring on average once twice its timeout has passed; slower: 408. 0: any.
+    body_rate_min: u64 = 256, 0, MIB;
+    /// How long from a request's first byte until its answer is ready; after: 408, or 503 when the handler still owes it. 0: no limit.
+    request_timeout: Duration = Duration::ZERO, Duration::ZERO, DAY;
+    /// How long a connection may idle between requests; after: closed.
+    idle_timeout: Duration = secs(75), MILLI, DAY;
+    /// How long a peer may leave an answer unread; after: cut.
+    write_timeout: Duration = secs(30), MILLI, DAY;
+    /// How long to read and drop what a peer still sends after its last answer (RFC 9112 §9.6).
+    linger_timeout: Duration = secs(2), Duration::ZERO, secs(60);
+    /// Bytes of answers held for one connection; above: its requests wait and reading pauses.
+    output_max: u64 = MIB, KIB, 1 << 30;
+    /// Requests of one connection; 0: no limit.
+    requests_max: u64 = 0, 0, 1 << 40;
+    /// Whether a connection may carry more than one request.
+    keep_alive: bool = true, false, true;
+    /// How long a drain may take; after: cut.
+    drain_timeout: Duration = secs(30), Duration::ZERO, DAY;
+    /// How long a worker may take to say READY; after: killed and counted as a failed boot.
+    boot_timeout: Duration = secs(10), MILLI, secs(3600);
+    /// Bytes of one message between master and worker; above: its channel is closed and the worker replaced. At least 1024.
+    message_max: u64 = MIB, 1024, 64 * MIB;
+    /// How long the kernel holds a silent client back before we accept it (TCP_DEFER_ACCEPT), in whole seconds; 0: not at all.
+    defer_accept: Duration = Duration::ZERO, Duration::ZERO, secs(60);
+}
+
+impl Config {
+    /// The typed setters.
+    pub fn setters(&mut self) -> Setters<'_> {
+        Setters(self)
+    }
+
+    /// Where to listen.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// How connections reach workers.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Which worker the master picks.
+    #[must_use]
+    pub fn balancing(&self) -> Balancing {
+        self.balancing
+    }
+
+    /// Listens on one more address: `HOST:PORT`, `[IPv6]:PORT`, `unix:PATH`. A host name is looked up now.
+    ///
+    /// # Errors
+    ///
+    /// Not an address, or a host that is not found.
+    pub fn add_address(&mut self, text: &str) -> Result<(), ConfigError> {
+        let address = parse_address(text).ok_or_else(|| ConfigError {
+            option: "addr".to_owned(),
+            value: text.to_owned(),
+            expected: "HOST:PORT, [IPv6]:PORT or unix:PATH".to_owned(),
+        })?;
+        self.addresses.push(address);
+        Ok(())
+    }
+
+    /// Forgets all addresses.
+    pub fn clear_addresses(&mut self) {
+        self.addresses.clear();
+    }
+
+    /// Chooses the mode.
+    pub fn set_mode(&mut self, mode: Mode) {
+        self.mode = mode;
+    }
+
+    /// Chooses the balancer.
+    pub fn set_balancing(&mut self, balancing: Balancing) {
+        self.balancing = balancing;
+    }
+
+    fn set_choice(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
+        let wrong = |expected: &str| ConfigError {
+            option: name.to_owned(),
+            value: text.to_owned(),
+            expected: expected.to_owned(),
+        };
+        match (name, text) {
+            ("mode", "auto") => self.mode = Mode::Auto,
+            ("mode", "shared") => self.mode = Mode::Shared,
+            ("mode", "centralized") => self.mode = Mode::Centralized,
+            ("mode", _) => return Err(wrong("auto, shared or centralized")),
+            ("balancer", "least-connections") => self.balancing = Balancing::LeastConnections,
+            ("balancer", "round-robin") => self.balancing = Balancing::RoundRobin,
+            ("balancer", _) => return Err(wrong("least-connections or round-robin")),
+            _ => return Err(wrong("the name of an option")),
+        }
+        Ok(())
+    }
+}
+
+fn parse_address(text: &str) -> Option<Address> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return (!path.is_empty()).then(|| Address::Unix(PathBuf::from(path)));
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some(Address::Tcp(address));
+    }
+    text.to_socket_addrs().ok()?.next().map(Address::Tcp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_reads_back_what_it_shows() {
+        let mut config = Config::default();
+        for row in Config::ROWS {
+            let shown = config.get(row.name).unwrap();
+            config.set(row.name, &shown).unwrap();
+            assert!(row.doc.ends_with('.'), "{}: {}", row.name, row.doc);
+        }
+        assert_eq!(config, Config::default());
+    }
+
+    #[track_caller]
+    fn check(name: &str, text: &str, want: Result<&str, &str>) {
+        let mut config = Config::default();
+        let got = config.set(name, text).map(|()| config.get(name).unwrap());
+        match want {
+            Ok(value) => assert_eq!(got.as_deref(), Ok(value)),
+            Err(expected) => assert_eq!(got.unwrap_err().expected, expected),
+        }
+    }
+
+    #[test]
+    fn values_have_a_form_and_a_range() {
+        check("workers", "1024", Ok("1024"));
+        check("workers", "1025", Err("0 to 1024"));
+        check("workers", "-1", Err("a number, or a size such as 16k or 10m"));
+        check("workers", "+1", Err("a number, or a size such as 16k or 10m"));
+        check("message_max", "1023", Err("1024 to 67108864"));
+        check("body_max", "20m", Ok("20971520"));
+        check("body_max", "99999999999999999999", Err("a number, or a size such as 16k or 10m"));
+        check("head_timeout", "250ms", Ok("250ms"));
+        check("head_timeout", "2m", Ok("120s"));
+        check("head_timeout", "0", Err("1ms to 86400s"));
+        check("head_timeout", "5", Err("a duration such as 5s, 250ms or 2m"));
+        check("keep_alive", "false", Ok("false"));
+        check("mode", "shared", Ok("shared"));
+        check("mode", "both", Err("auto, shared or centralized"));
+        check("colour", "red", Err("the name of an option"));
+    }
+
+    #[test]
+    fn addresses() {
+        let mut config = Config::default();
+        for text in ["127.0.0.1:0", "[::1]:8080", "unix:/tmp/x", "localhost:1"] {
+            config.add_address(text).unwrap();
+        }
+        for text in ["", "unix:", "127.0.0.1", "127.0.0.1:99999", "[::1]"] {
+            assert!(config.add_address(text).is_err(), "{text}");
+        }
+        assert_eq!(config.addresses().len(), 4);
+    }
+}

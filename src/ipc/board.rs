@@ -1,0 +1,200 @@
+//! The shared page: one line per worker's life, single-writer monotone counters. Pure: the memory
+//! comes from outside (a memfd, or the simulator).
+//!
+//! Layout, version 1, in 64-bit words: a header (magic and version, lines, words per line), then the
+//! lines. A line holds identity and state, then one word per counter, then one per close reason;
+//! lines start on their own cache lines. Single writer: the worker writes everything but its
+//! identity and [`Counter::HandedOver`], which are the master's. Readers may see a counter a little late, never torn.
+
+use crate::stats::{CloseReason, Counter};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const MAGIC: u64 = 0x7269_6e67_666f_7231; // "ringfor1": the version is the last byte
+const HEADER_WORDS: usize = 8;
+const IDENTITY: usize = 0;
+const STATE: usize = 1;
+const TICK: usize = 2;
+const COUNTERS: usize = 8;
+const REASONS: usize = COUNTERS + Counter::ALL.len();
+const LINE_WORDS: usize = (REASONS + CloseReason::ALL.len()).next_multiple_of(8);
+
+/// What a worker says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum WorkerState {
+    /// The line is free, or its worker has not spoken yet.
+    Starting = 0,
+    /// It serves.
+    Ready = 1,
+    /// It finishes what runs and takes nothing new.
+    Draining = 2,
+    /// It said good-bye.
+    Stopped = 3,
+}
+
+/// The whole board.
+#[derive(Clone, Copy, Debug)]
+pub struct Board {
+    words: &'static [AtomicU64],
+}
+
+impl Board {
+    /// How many 64-bit words a board of so many lines needs.
+    #[must_use]
+    pub const fn words(lines: u32) -> usize {
+        HEADER_WORDS + lines as usize * LINE_WORDS
+    }
+
+    /// Lays a board out over zeroed memory, which must have [`Board::words`] words or more.
+    #[must_use]
+    pub fn create(words: &'static [AtomicU64], lines: u32) -> Self {
+        assert!(words.len() >= Self::words(lines), "the memory is too small for the board");
+        words[0].store(MAGIC, Ordering::Relaxed);
+        words[1].store(u64::from(lines), Ordering::Relaxed);
+        words[2].store(LINE_WORDS as u64, Ordering::Relaxed);
+        Self { words }
+    }
+
+    /// Finds a board in memory that somebody else laid out; `None` if it is not one of this version.
+    #[must_use]
+    pub fn open(words: &'static [AtomicU64]) -> Option<Self> {
+        let head = words.get(..HEADER_WORDS)?;
+        let lines = u32::try_from(head[1].load(Ordering::Relaxed)).ok()?;
+        (head[0].load(Ordering::Relaxed) == MAGIC
+            && head[2].load(Ordering::Relaxed) == LINE_WORDS as u64
+            && words.len() >= Self::words(lines))
+        .then_some(Self { words })
+    }
+
+    /// How many lines it has.
+    #[must_use]
+    pub fn lines(&self) -> u32 {
+        u32::try_from(self.words[1].load(Ordering::Relaxed)).unwrap_or(u32::MAX)
+    }
+
+    /// One line.
+    #[must_use]
+    pub fn line(&self, index: u32) -> Line {
+        assert!(index < self.lines(), "line {index} is not on the board");
+        let start = HEADER_WORDS + index as usize * LINE_WORDS;
+        Line { words: &self.words[start..start + LINE_WORDS] }
+    }
+}
+
+/// The counters of one worker's life.
+#[derive(Clone, Copy, Debug)]
+pub struct Line {
+    words: &'static [AtomicU64],
+}
+
+impl Line {
+    /// A line of its own, on no board: for tests.
+    #[must_use]
+    pub fn detached() -> Self {
+        let words: Vec<AtomicU64> = (0..LINE_WORDS).map(|_| AtomicU64::new(0)).collect();
+        Self { words: Vec::leak(words) }
+    }
+
+    /// Adds to a counter. Only its one writer may call this: a load and a store, no locked
+    /// instruction.
+    pub fn add(&self, counter: Counter, count: u64) {
+        self.bump(COUNTERS + counter as usize, count);
+    }
+
+    /// Counts a closed connection: its reason and [`Counter::Closed`].
+    pub fn close(&self, reason: CloseReason) {
+        self.bump(REASONS + reason as usize, 1);
+        self.add(Counter::Closed, 1);
+    }
+
+    fn bump(&self, word: usize, count: u64) {
+        let value = self.words[word].load(Ordering::Relaxed);
+        // Release: who sees a connection counted as adopted sees it adopted.
+        self.words[word].store(value.wrapping_add(count), Ordering::Release);
+    }
+
+    /// Reads a counter.
+    #[must_use]
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.words[COUNTERS + counter as usize].load(Ordering::Acquire)
+    }
+
+    /// How many connections ended for this reason.
+    #[must_use]
+    pub fn closed_for(&self, reason: CloseReason) -> u64 {
+        self.words[REASONS + reason as usize].load(Ordering::Acquire)
+    }
+
+    /// Connections open now, as far as the worker has said.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        self.get(Counter::Adopted).saturating_sub(self.get(Counter::Closed))
+    }
+
+    /// The master clears the line for a new life: slot, generation and epoch.
+    pub fn begin(&self, slot: u32, generation: u32, epoch: u32) {
+        for word in self.words {
+            word.store(0, Ordering::Relaxed);
+        }
+        let identity = u64::from(slot) | u64::from(generation) << 24 | u64::from(epoch) << 48;
+        self.words[IDENTITY].store(identity, Ordering::Release);
+    }
+
+    /// What the worker says of itself.
+    pub fn set_state(&self, state: WorkerState) {
+        self.words[STATE].store(state as u64, Ordering::Release);
+    }
+
+    /// What the worker last said of itself.
+    #[must_use]
+    pub fn state(&self) -> WorkerState {
+        match self.words[STATE].load(Ordering::Acquire) {
+            1 => WorkerState::Ready,
+            2 => WorkerState::Draining,
+            3 => WorkerState::Stopped,
+            _ => WorkerState::Starting,
+        }
+    }
+
+    /// The worker's loop turned at this time (nanoseconds of the monotonic clock).
+    pub fn set_tick(&self, nanos: u64) {
+        self.words[TICK].store(nanos, Ordering::Relaxed);
+    }
+
+    /// When the worker's loop last turned.
+    #[must_use]
+    pub fn tick(&self) -> u64 {
+        self.words[TICK].load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(lines: u32) -> &'static [AtomicU64] {
+        Vec::leak((0..Board::words(lines)).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    #[test]
+    fn a_board_is_found_again_and_a_stranger_is_not() {
+        let words = memory(3);
+        assert!(Board::open(words).is_none());
+        Board::create(words, 3).line(2).add(Counter::Adopted, 5);
+        assert_eq!(Board::open(words).map(|b| b.line(2).get(Counter::Adopted)), Some(5));
+        words[1].store(4, Ordering::Relaxed);
+        assert!(Board::open(words).is_none(), "a board longer than its memory");
+    }
+
+    #[test]
+    fn lines_do_not_touch_and_a_new_life_starts_at_zero() {
+        let board = Board::create(memory(2), 2);
+        board.line(0).close(CloseReason::Reset);
+        board.line(0).set_state(WorkerState::Ready);
+        assert_eq!(board.line(1).get(Counter::Closed), 0);
+        board.line(0).begin(0, 1, 0);
+        assert_eq!(board.line(0).get(Counter::Closed), 0);
+        assert_eq!(board.line(0).closed_for(CloseReason::Reset), 0);
+        assert_eq!(board.line(0).state(), WorkerState::Starting);
+    }
+}

@@ -1,0 +1,28 @@
+//! ringfort: a pre-fork server engine for Linux.
+//!
+//! One single-threaded **master** accepts, balances, hands over and supervises; forked **workers**
+//! serve, each on its own io_uring. Read in this order: the pool an application builds, the master,
+//! the worker, HTTP, the wire between them, and the seam to the kernel with its two sides.
+
+pub mod config;
+pub mod error;
+pub mod http;
+#[doc(hidden)]
+pub mod io;
+#[doc(hidden)]
+pub mod ipc;
+#[doc(hidden)]
+pub mod master;
+#[doc(hidden)]
+pub mod protocol;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod sim;
+pub mod stats;
+#[doc(hidden)]
+pub mod sys;
+#[doc(hidden)]
+pub mod worker;
+
+pub use config::{Balancing, Config, ConfigError, Mode};
+pub use error::{Error, ErrorKind};

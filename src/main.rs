@@ -1,0 +1,2 @@
+//! The `ringfort` command.
+fn main() {}

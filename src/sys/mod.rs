@@ -1,0 +1,1 @@
+//! The real side of the seam: all `unsafe` of the crate.
