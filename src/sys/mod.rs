@@ -32,3 +32,4 @@
 
 pub mod clock;
 pub mod errno;
+pub mod socket;
