@@ -30,6 +30,9 @@
 
 #![expect(unsafe_code, reason = "the one folder that talks to the kernel; see its argument above")]
 
+mod buffers;
 pub mod clock;
 pub mod errno;
+pub mod ring;
+pub mod scm;
 pub mod socket;
