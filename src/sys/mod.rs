@@ -32,4 +32,5 @@
 
 pub mod clock;
 pub mod errno;
+pub mod scm;
 pub mod socket;
