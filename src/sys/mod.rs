@@ -32,5 +32,8 @@
 
 pub mod clock;
 pub mod errno;
+pub mod process;
 pub mod scm;
+pub mod shm;
+pub mod signal;
 pub mod socket;
