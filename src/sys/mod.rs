@@ -33,6 +33,9 @@
 mod buffers;
 pub mod clock;
 pub mod errno;
+pub mod process;
 pub mod ring;
 pub mod scm;
+pub mod shm;
+pub mod signal;
 pub mod socket;
