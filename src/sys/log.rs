@@ -1,7 +1,5 @@
 //! One write that never waits: for log lines on a terminal, pipe, socket or file of somebody else.
 
-#![expect(unsafe_code, reason = "system calls; see the arguments in this folder's mod.rs")]
-
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
