@@ -136,8 +136,22 @@ impl Line {
         for word in self.words {
             word.store(0, Ordering::Relaxed);
         }
-        let identity = u64::from(slot) | u64::from(generation) << 24 | u64::from(epoch) << 48;
+        let identity = u64::from(slot & 0xff_ffff)
+            | u64::from(generation & 0xff_ffff) << 24
+            | u64::from(epoch) << 48;
         self.words[IDENTITY].store(identity, Ordering::Release);
+    }
+
+    /// Which slot this life fills.
+    #[must_use]
+    pub fn slot(&self) -> u32 {
+        u32::try_from(self.words[IDENTITY].load(Ordering::Acquire) & 0xff_ffff).unwrap_or(0)
+    }
+
+    /// How often the slot was filled before; 24 bits of it.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        u32::try_from(self.words[IDENTITY].load(Ordering::Acquire) >> 24 & 0xff_ffff).unwrap_or(0)
     }
 
     /// What the worker says of itself.

@@ -33,6 +33,11 @@
 mod buffers;
 pub mod clock;
 pub mod errno;
+pub mod log;
+pub mod process;
 pub mod ring;
 pub mod scm;
+pub mod shm;
+pub mod signal;
 pub mod socket;
+mod spawn;
