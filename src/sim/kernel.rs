@@ -255,7 +255,7 @@ impl Io for Kernel {
             Op::Accept(fd) => (Some(fd), Work::Accept),
             Op::Poll(fd) => (Some(fd), Work::Poll),
             Op::Recv(fd) => (Some(fd), Work::Recv),
-            Op::Send(fd, bytes, offset) => (Some(fd), Work::Send { bytes, offset, sent: 0 }),
+            Op::Send(fd, bytes, offset) => (Some(fd), Work::Send { bytes, offset }),
             Op::Pass(fd, batch) => (Some(fd), Work::Pass(batch)),
             Op::Receive(fd) => (Some(fd), Work::Receive),
             Op::Read(fd, buffer, _) => (Some(fd), Work::Read(buffer)),

@@ -349,12 +349,13 @@ impl World {
             self.loops.get_mut(&pid).expect("only what has a loop acts");
         if *asleep {
             stepper.wait(*deadline, done);
-            let now = self.state.borrow().now;
-            *asleep = done.is_empty() && deadline.is_none_or(|at| at.as_nanos() > now);
-            if !*asleep {
-                return Ok(());
+            let state = self.state.borrow();
+            let passed = state.processes[pid].deadline.is_some_and(|at| at <= state.now);
+            *asleep = done.is_empty() && !passed;
+            if *asleep {
+                state.check_sleeper(pid)?;
             }
-            return Ok(self.state.borrow().check_sleeper(pid)?);
+            return Ok(());
         }
         *deadline = stepper.turn(done);
         assert!(done.is_empty(), "a turn handles all that is done");
