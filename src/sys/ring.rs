@@ -113,8 +113,8 @@ impl std::fmt::Debug for Ring {
 }
 
 impl Ring {
-    /// Makes a ring for the calling thread; the same thread must use it (SINGLE_ISSUER). When memory
-    /// is short it halves the queues down to 32 submissions.
+    /// Makes a ring for the calling thread; the same thread must use it (SINGLE_ISSUER). When
+    /// memory is short it halves the queues down to 32 submissions.
     ///
     /// # Errors
     ///
@@ -229,7 +229,8 @@ impl Ring {
     }
 }
 
-/// A message that arrived is taken out of its raw form at once, so that its descriptors have an owner.
+/// A message that arrived is taken out of its raw form at once, so that its descriptors have an
+/// owner.
 fn settle_message(parked: &mut BTreeMap<Token, Parked>, token: Token, result: Result<u32, Errno>) {
     if let (Some(Parked::Receive(mut message)), Ok(length)) = (parked.remove(&token), result) {
         parked.insert(token, Parked::Done(Owned::Message(message.take(length as usize))));
