@@ -33,6 +33,7 @@
 mod buffers;
 pub mod clock;
 pub mod errno;
+pub mod probe;
 pub mod process;
 pub mod ring;
 pub mod scm;
