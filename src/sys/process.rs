@@ -316,6 +316,17 @@ pub fn nofile_max() -> Result<u64, Failed> {
     Ok(limit(libc::RLIMIT_NOFILE)?.rlim_max)
 }
 
+/// How many CPUs this process may run on (sched_getaffinity(2)); `None` on a machine with more than
+/// 8,192, or where a seccomp filter blocks the question.
+#[must_use]
+pub fn affinity() -> Option<u32> {
+    let mut mask = [0_u64; 128];
+    // SAFETY: fills at most as many bytes as the array has; any multiple of a word is allowed.
+    let answer =
+        unsafe { libc::sched_getaffinity(0, size_of_val(&mask), mask.as_mut_ptr().cast()) };
+    (answer == 0).then(|| mask.iter().map(|word| word.count_ones()).sum())
+}
+
 fn limit(resource: libc::__rlimit_resource_t) -> Result<libc::rlimit, Failed> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: fills a local of its type.
