@@ -195,7 +195,8 @@ pub enum Op<'a> {
     Poll(&'a Fd),
     /// Multishot receive into provided buffers. Result: bytes, 0 at end-of-file.
     Recv(&'a Fd),
-    /// Send all bytes from the offset on; completes when all are sent or it failed.
+    /// Send bytes from the offset on; completes when some are sent, or it failed. The count may be
+    /// short: so progress is seen, and a peer that reads slowly is told from one that does not read.
     Send(&'a Fd, Bytes, usize),
     /// Send one message with descriptors, without blocking. Result: bytes of the payload.
     Pass(&'a Fd, Batch),
