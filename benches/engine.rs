@@ -5,21 +5,32 @@
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 mod support;
+#[path = "support/worker.rs"]
+mod worker;
 
 use support::ring::Ring;
 use support::rounds::{SCENARIOS, Settings, run};
-use support::server::{FLOOR, NGINX, OTHER, Setup};
+use support::server::{Contender, FLOOR, NGINX, OTHER, Setup};
+
+/// Has no master, so it cannot serve centralized.
+const WORKER: Contender = Contender {
+    name: "worker",
+    command: |setup| (!setup.centralized).then(|| setup.command("worker")),
+};
 
 fn main() -> Result<(), String> {
-    match Setup::from_args() {
-        Some((name, setup)) if name == "floor" => support::floor::serve(&setup),
-        Some((_, setup)) => support::floor::serve_channel(&setup),
-        None => {}
+    if let Some((name, setup)) = Setup::from_args() {
+        match name.as_str() {
+            "floor" => support::floor::serve(&setup),
+            "floor-worker" => support::floor::serve_channel(&setup),
+            _ => worker::serve(&setup),
+        }
+        return Ok(());
     }
     let settings = Settings::start();
     let mut ring = Ring::new().map_err(|error| format!("io_uring: {error}"))?;
     for scenario in SCENARIOS.iter().filter(|scenario| settings.wants(scenario.name)) {
-        run(&settings, &mut ring, scenario, &[FLOOR, NGINX, OTHER])?;
+        run(&settings, &mut ring, scenario, &[FLOOR, WORKER, NGINX, OTHER])?;
     }
     Ok(())
 }

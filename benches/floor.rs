@@ -11,10 +11,12 @@ use support::rounds::{SCENARIOS, Settings, run};
 use support::server::{FLOOR, OTHER, Setup};
 
 fn main() -> Result<(), String> {
-    match Setup::from_args() {
-        Some((name, setup)) if name == "floor" => support::floor::serve(&setup),
-        Some((_, setup)) => support::floor::serve_channel(&setup),
-        None => {}
+    if let Some((name, setup)) = Setup::from_args() {
+        match name.as_str() {
+            "floor" => support::floor::serve(&setup),
+            _ => support::floor::serve_channel(&setup),
+        }
+        return Ok(());
     }
     support::floor::check();
     let settings = Settings::start();

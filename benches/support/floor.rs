@@ -19,6 +19,10 @@ const CLOSE: &[u8] = b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\
 /// Where a worker finds its channel: it is its standard input.
 const CHANNEL: i32 = 0;
 
+pub(crate) fn answer(setup: &Setup) -> &'static [u8] {
+    if setup.close { CLOSE } else { KEEP_ALIVE }
+}
+
 /// The process that a bench started with `serve floor …`. Never returns.
 pub(crate) fn serve(setup: &Setup) {
     let listener = listen(setup).expect("the address is free");
@@ -74,7 +78,7 @@ struct Worker {
     /// Where connections come from, if not from a listener.
     inbox: Option<Box<Letter>>,
     /// By descriptor.
-    connections: Vec<Connection>,
+    connections: Vec<Requests>,
     /// With requests to answer in this pass.
     asked: Vec<i32>,
     /// To be shut down after the `enter` that runs their send.
@@ -88,7 +92,7 @@ struct Worker {
 
 impl Worker {
     fn new(setup: &Setup) -> Self {
-        let answer = if setup.close { CLOSE } else { KEEP_ALIVE };
+        let answer = answer(setup);
         Self {
             ring: Ring::new().expect("a ring"),
             close: setup.close,
@@ -127,7 +131,7 @@ impl Worker {
     fn flush(&mut self) {
         for fd in self.asked.drain(..) {
             let connection = &mut self.connections[fd.cast_unsigned() as usize];
-            let mut length = std::mem::take(&mut connection.requests) * self.answer;
+            let mut length = std::mem::take(&mut connection.ended) * self.answer;
             if self.close && length > 0 {
                 self.answered.push(fd);
             }
@@ -142,9 +146,9 @@ impl Worker {
     fn adopt(&mut self, fd: i32) {
         let index = usize::try_from(fd).expect("accepted");
         if index >= self.connections.len() {
-            self.connections.resize(index + 1, Connection::default());
+            self.connections.resize(index + 1, Requests::default());
         }
-        self.connections[index] = Connection::default();
+        self.connections[index] = Requests::default();
         self.ring.recv(fd, fd.cast_unsigned());
     }
 
@@ -165,9 +169,9 @@ impl Worker {
         let fd = completion.slot.cast_signed();
         let connection = &mut self.connections[completion.slot as usize];
         if completion.result > 0 {
-            let before = connection.requests;
+            let before = connection.ended;
             connection.count(self.ring.bytes(completion));
-            if before == 0 && connection.requests > 0 {
+            if before == 0 && connection.ended > 0 {
                 self.asked.push(fd);
             }
             self.ring.recycle(completion);
@@ -177,22 +181,23 @@ impl Worker {
         } else if completion.result == -libc::ENOBUFS {
             self.starved.push(fd);
         } else {
-            connection.requests = 0; // it may still stand in `asked`
+            connection.ended = 0; // it may still stand in `asked`
             sys::close(fd);
         }
     }
 }
 
 #[derive(Clone, Copy, Default)]
-struct Connection {
-    requests: usize,
+pub(crate) struct Requests {
+    /// Heads that have ended and are not answered yet.
+    pub(crate) ended: usize,
     /// How much of an empty line the bytes so far end with.
     partial: usize,
 }
 
-impl Connection {
+impl Requests {
     /// Counts the heads that end in these bytes, wherever the stream was cut.
-    fn count(&mut self, bytes: &[u8]) {
+    pub(crate) fn count(&mut self, bytes: &[u8]) {
         let rest = &END[self.partial..];
         if self.partial > 0 && bytes.len() < rest.len() && rest.starts_with(bytes) {
             self.partial += bytes.len();
@@ -200,7 +205,7 @@ impl Connection {
         }
         let mut start = 0;
         if self.partial > 0 && bytes.starts_with(rest) {
-            self.requests += 1;
+            self.ended += 1;
             start = rest.len();
         }
         // Looks at the byte where an end could end, and skips as far as that byte allows.
@@ -208,7 +213,7 @@ impl Connection {
         while at < bytes.len() {
             at += match bytes[at] {
                 b'\n' if bytes[at - 3..].starts_with(END) => {
-                    self.requests += 1;
+                    self.ended += 1;
                     start = at + 1;
                     4
                 }
@@ -229,11 +234,11 @@ pub(crate) fn check() {
     let stream = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\r\r\n\n\r\n\r\nX\r\n\r\r\n\r\n".repeat(2);
     for first in 0..stream.len() {
         for second in first..stream.len() {
-            let mut connection = Connection::default();
-            connection.count(&stream[..first]);
-            connection.count(&stream[first..second]);
-            connection.count(&stream[second..]);
-            assert_eq!(connection.requests, 6, "cut at {first} and {second}");
+            let mut requests = Requests::default();
+            requests.count(&stream[..first]);
+            requests.count(&stream[first..second]);
+            requests.count(&stream[second..]);
+            assert_eq!(requests.ended, 6, "cut at {first} and {second}");
         }
     }
 }

@@ -126,7 +126,7 @@ pub(crate) fn run(
     );
     for (contender, own) in contenders.iter().zip(&samples) {
         if !own.is_empty() {
-            print_row(contender.name, own, &samples[0]);
+            print_row(contender.name, own, &samples[0], scenario.centralized);
         }
     }
     Ok(())
@@ -176,14 +176,15 @@ fn describe(scenario: &Scenario) -> String {
     words.join(", ")
 }
 
-fn print_row(name: &str, own: &[Sample], floor: &[Sample]) {
+fn print_row(name: &str, own: &[Sample], floor: &[Sample], centralized: bool) {
     let (cpu, low, high) = spread(own.iter().map(|sample| sample.cpu));
     let (master, ..) = spread(own.iter().map(|sample| sample.master));
     let (rate, ..) = spread(own.iter().map(|sample| sample.rate));
     let (ratio, least, most) = spread(own.iter().zip(floor).map(|(own, floor)| own.cpu / floor.cpu));
     print!(
-        "  {name:<12} {cpu:>8.3} {:>15} {master:>8.3} {ratio:>8.3} {:>13} {rate:>10.0}",
+        "  {name:<12} {cpu:>8.3} {:>15} {:>8} {ratio:>8.3} {:>13} {rate:>10.0}",
         format!("{low:.3}–{high:.3}"),
+        if centralized { format!("{master:.3}") } else { "–".to_owned() },
         format!("{least:.3}–{most:.3}")
     );
     for part in [0.5, 0.99] {
