@@ -40,3 +40,4 @@ pub mod scm;
 pub mod shm;
 pub mod signal;
 pub mod socket;
+mod spawn;
