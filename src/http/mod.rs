@@ -17,6 +17,7 @@ mod handler;
 mod request;
 mod response;
 mod serve;
+mod syntax;
 
 pub use connection::{Connection, Http};
 pub use handler::{Handler, Outcome, Pull, Stream, Upload};
