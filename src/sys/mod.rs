@@ -33,6 +33,7 @@
 mod buffers;
 pub mod clock;
 pub mod errno;
+pub mod log;
 pub mod probe;
 pub mod process;
 pub mod ring;
@@ -40,3 +41,4 @@ pub mod scm;
 pub mod shm;
 pub mod signal;
 pub mod socket;
+mod spawn;
