@@ -78,7 +78,9 @@ fn a_reaped_child_is_nobody() {
 fn reaped_by_somebody_else() {
     // Who ignores SIGCHLD has its children reaped by the kernel.
     raw::set_handler(signal::CHLD, true);
-    assert_eq!(wait(&spawn(|| 7)), Exit::Code(-1));
+    let child = spawn(sleep_for_ever);
+    process::signal(&child.pidfd, Signal::Kill).unwrap();
+    assert_eq!(wait(&child), Exit::Code(-1));
     // So whoever reads SIGCHLD from a signalfd gets the default back first.
     let (fd, _mask) = signal::open(&[signal::CHLD]).unwrap();
     assert_eq!(wait(&spawn(|| 7)), Exit::Code(7));
