@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod error;
+pub mod event;
 pub mod http;
 #[doc(hidden)]
 pub mod io;
@@ -26,3 +27,4 @@ pub mod worker;
 
 pub use config::{Balancing, Config, ConfigError, Mode};
 pub use error::{Error, ErrorKind};
+pub use event::{Event, Level};
