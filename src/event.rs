@@ -1,6 +1,6 @@
 //! What happened in the pool, as typed values: one log line each, with a level. Pure.
 
-use crate::io::Exit;
+use crate::io::{Errno, Exit};
 use crate::master::Report;
 use std::fmt;
 use std::time::Duration;
@@ -60,7 +60,7 @@ pub enum ChannelFault {
     /// The worker closed its end.
     EndOfFile,
     /// A receive or a pass failed.
-    Failed(crate::io::Errno),
+    Failed(Errno),
     /// A message that is none, came cut, with descriptors, or at the wrong time.
     BadMessage(String),
 }
@@ -141,7 +141,9 @@ pub enum Event {
         /// Which slot was to be filled.
         slot: u32,
         /// What the kernel said.
-        errno: crate::io::Errno,
+        errno: Errno,
+        /// When it is tried again.
+        delay: Duration,
     },
     /// A slot stays empty for a while, because its workers keep dying.
     BackOff {
@@ -163,7 +165,7 @@ pub enum Event {
     /// Accepting failed for another reason. At most once a second.
     AcceptFailed {
         /// What the kernel said last.
-        errno: crate::io::Errno,
+        errno: Errno,
     },
     /// A worker's channel is not used any more; the worker is replaced.
     ChannelBroken {
@@ -269,8 +271,8 @@ impl fmt::Display for Event {
             Self::WorkerKilled { slot, pid, reason } => {
                 write!(f, "worker killed: slot={slot} pid={pid}: {}", reason.name())
             }
-            Self::SpawnRefused { slot, errno } => {
-                write!(f, "cannot fork a worker: slot={slot}: {errno}; trying again")
+            Self::SpawnRefused { slot, errno, delay } => {
+                write!(f, "cannot fork a worker: slot={slot}: {errno}; trying again in {delay:?}")
             }
             Self::BackOff { slot, delay } => {
                 write!(f, "worker keeps dying: slot={slot}: next one in {delay:?}")

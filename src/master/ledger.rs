@@ -128,15 +128,23 @@ impl Ledger {
         self.transit.values().any(|transit| !transit.copies.is_empty())
     }
 
-    /// The worker is dead and reaped, nothing is being passed to it any more: adds up its line and
-    /// gives back what it had not received, oldest first. `settle` went before.
-    pub fn bury(&mut self, line: u32, counters: &Line) -> VecDeque<Arrival> {
+    /// The worker is dead: gives back what it had not received, oldest first. `settle` went before,
+    /// with its last word.
+    pub fn recover(&mut self, line: u32) -> VecDeque<Arrival> {
+        let Some(transit) = self.transit.get_mut(&line) else { return VecDeque::new() };
+        transit.handed = transit.settled;
+        self.redispatched += transit.copies.len() as u64;
+        std::mem::take(&mut transit.copies)
+    }
+
+    /// The worker is dead and was reaped, and nothing is being passed to it any more: adds up its
+    /// line, which is free then.
+    pub fn bury(&mut self, line: u32, counters: &Line) {
         let transit = self.transit.remove(&line).unwrap_or_default();
+        assert!(transit.copies.is_empty(), "line {line} is buried with connections");
         self.deaths += 1;
         self.dead.add(counters);
-        self.dead.died += Totals::of(counters).open();
-        self.redispatched += transit.copies.len() as u64;
-        transit.copies
+        self.dead.died += open_in(counters);
     }
 
     /// What became of all connections, the lines of the living included. `waiting`: accepted and
@@ -198,12 +206,6 @@ struct Totals {
 }
 
 impl Totals {
-    fn of(line: &Line) -> Self {
-        let mut totals = Self::default();
-        totals.add(line);
-        totals
-    }
-
     fn add(&mut self, line: &Line) {
         let adopted = line.get(Counter::Adopted);
         let received = line.get(Counter::Received);
@@ -224,6 +226,14 @@ impl Totals {
         let closed: u64 = self.reasons.iter().sum();
         self.taken.saturating_sub(closed + self.died)
     }
+}
+
+/// Connections open in the worker of this line, as far as it has said.
+#[must_use]
+pub fn open_in(line: &Line) -> u64 {
+    let mut totals = Totals::default();
+    totals.add(line);
+    totals.open()
 }
 
 /// Under which name a connection is cut that was open in a worker when it died.
@@ -273,8 +283,15 @@ impl Report {
         self.drained_cut == 0 && self.drained_killed == 0
     }
 
+    /// Says what happened since an earlier one.
+    pub(super) fn since(&mut self, earlier: &Self) {
+        self.drained_served = self.served.saturating_sub(earlier.served);
+        self.drained_cut = self.cut_by_us().saturating_sub(earlier.cut_by_us());
+        self.drained_killed = self.killed.saturating_sub(earlier.killed);
+    }
+
     /// Connections that we cut, as opposed to those that their peers did.
-    pub(super) fn cut_by_us(&self) -> u64 {
+    fn cut_by_us(&self) -> u64 {
         [CloseReason::DrainDeadline.name(), CloseReason::Stopped.name(), WORKER_DIED]
             .iter()
             .filter_map(|name| self.cut.get(name))
