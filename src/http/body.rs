@@ -90,3 +90,52 @@ impl Body {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `"content" used`, with `…` while more is to come, for each piece in turn.
+    #[track_caller]
+    fn check(framing: Framing, pieces: &[&str], want: &str) {
+        let mut body = Body::new(framing, &BodyLimits::from(&Config::default()));
+        let mut shown = Vec::new();
+        for piece in pieces {
+            let mut content = Vec::new();
+            let mut sink = |bytes: &[u8]| content.extend_from_slice(bytes);
+            let decoded = body.decode(piece.as_bytes(), &mut sink).unwrap();
+            assert_eq!(decoded.done, body.is_done());
+            let more = if decoded.done { "" } else { "…" };
+            shown.push(format!("\"{}\" {}{more}", content.escape_ascii(), decoded.used));
+        }
+        assert_eq!(shown.join(", "), want);
+    }
+
+    #[test]
+    fn none() {
+        check(Framing::None, &["", "GET"], "\"\" 0, \"\" 0");
+        check(Framing::Length(0), &["", "GET"], "\"\" 0, \"\" 0");
+    }
+
+    #[test]
+    fn length() {
+        check(Framing::Length(5), &["helloGET"], "\"hello\" 5");
+        check(
+            Framing::Length(5),
+            &["", "hel", "lo", "GET"],
+            "\"\" 0…, \"hel\" 3…, \"lo\" 2, \"\" 0",
+        );
+        check(Framing::Length(u64::MAX), &["hello"], "\"hello\" 5…");
+    }
+
+    #[test]
+    fn chunked() {
+        let pieces = ["5\r\nhe", "llo", "\r\n0\r\n", "\r\nGET", "GET"];
+        check(Framing::Chunked, &pieces, "\"he\" 5…, \"llo\" 3…, \"\" 5…, \"\" 2, \"\" 0");
+    }
+
+    #[test]
+    fn it_is_small() {
+        assert!(size_of::<Body>() <= 32, "{}", size_of::<Body>());
+    }
+}

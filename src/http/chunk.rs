@@ -5,7 +5,7 @@
 
 use super::body::{BodyLimits, Decoded};
 use super::close::Refusal;
-use super::head::{is_text, is_token};
+use super::syntax::{is_text, is_token};
 
 /// Where a chunked body stands.
 #[derive(Clone, Debug)]
@@ -195,3 +195,6 @@ fn step_overhead(state: State, byte: u8) -> Result<State, Refusal> {
         _ => return Err(Refusal::BAD_REQUEST),
     })
 }
+
+#[cfg(test)]
+mod tests;

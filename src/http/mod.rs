@@ -4,3 +4,4 @@ pub mod body;
 pub mod chunk;
 pub mod close;
 pub mod head;
+mod syntax;

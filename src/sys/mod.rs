@@ -30,7 +30,15 @@
 
 #![expect(unsafe_code, reason = "the one folder that talks to the kernel; see its argument above")]
 
+mod buffers;
 pub mod clock;
 pub mod errno;
 pub mod log;
+pub mod probe;
+pub mod process;
+pub mod ring;
+pub mod scm;
+pub mod shm;
+pub mod signal;
 pub mod socket;
+mod spawn;
