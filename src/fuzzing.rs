@@ -64,7 +64,8 @@ pub fn describe(head: &Head<'_>) -> String {
 
 fn head_in_all_cuts(data: &[u8], limits: &HeadLimits) {
     let verdict = |bytes: &[u8]| {
-        let head = parse(bytes, &mut Storage::new(), limits)?;
+        let mut storage = Storage::new();
+        let head = parse(bytes, &mut storage, limits)?;
         Ok::<_, Refusal>(head.map(|head| (head.length, head.framing, head.keep_alive)))
     };
     let whole = verdict(data);
