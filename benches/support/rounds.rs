@@ -180,7 +180,8 @@ fn print_row(name: &str, own: &[Sample], floor: &[Sample], centralized: bool) {
     let (cpu, low, high) = spread(own.iter().map(|sample| sample.cpu));
     let (master, ..) = spread(own.iter().map(|sample| sample.master));
     let (rate, ..) = spread(own.iter().map(|sample| sample.rate));
-    let (ratio, least, most) = spread(own.iter().zip(floor).map(|(own, floor)| own.cpu / floor.cpu));
+    let (ratio, least, most) =
+        spread(own.iter().zip(floor).map(|(own, floor)| own.cpu / floor.cpu));
     print!(
         "  {name:<12} {cpu:>8.3} {:>15} {:>8} {ratio:>8.3} {:>13} {rate:>10.0}",
         format!("{low:.3}–{high:.3}"),

@@ -27,7 +27,8 @@ impl Setup {
     pub(crate) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(std::env::current_exe().expect("/proc is mounted"));
         command.args(["serve", name, &self.port.to_string()]);
-        let words = [("centralized", self.centralized), ("close", self.close), ("defer", self.defer)];
+        let words =
+            [("centralized", self.centralized), ("close", self.close), ("defer", self.defer)];
         command.args(words.iter().filter(|word| word.1).map(|word| word.0));
         command
     }
@@ -60,13 +61,21 @@ pub(crate) const NGINX: Contender = Contender { name: "nginx", command: nginx };
 pub(crate) const OTHER: Contender = Contender { name: "$SERVER", command: other };
 
 fn nginx(setup: &Setup) -> Option<Command> {
-    let program = ["/usr/sbin/nginx", "/usr/bin/nginx"].into_iter().find(|p| fs::exists(p).is_ok_and(|is| is))?;
+    let program = ["/usr/sbin/nginx", "/usr/bin/nginx"]
+        .into_iter()
+        .find(|p| fs::exists(p).is_ok_and(|is| is))?;
     if setup.centralized {
         return None;
     }
     let scratch = scratch();
     let path = scratch.display();
-    let user = if fs::metadata("/proc/self").is_ok_and(|of| std::os::unix::fs::MetadataExt::uid(&of) == 0) { "user root;" } else { "" };
+    let user = if fs::metadata("/proc/self")
+        .is_ok_and(|of| std::os::unix::fs::MetadataExt::uid(&of) == 0)
+    {
+        "user root;"
+    } else {
+        ""
+    };
     let config = format!(
         "{user} daemon off; worker_processes 1; pid {path}/pid; error_log /dev/null;
         events {{ worker_connections 16384; }}

@@ -2,7 +2,7 @@
 
 use super::date::Date;
 use super::handler::Stream;
-use super::head::{is_text, is_token};
+use super::syntax::{is_text, is_token};
 use crate::io::Bytes;
 use std::fmt;
 use std::os::fd::OwnedFd;

@@ -69,6 +69,8 @@ pub fn spawn(child: impl FnOnce() -> i32) -> Result<Forked, SpawnError> {
     let pid = step("fork", answer).map_err(SpawnError::Failed)?;
     match pidfd_open(pid) {
         Ok(pidfd) => Ok(Forked { pid: pid.unsigned_abs(), pidfd }),
+        // While SIGCHLD is ignored the kernel itself reaps, and the number may be a stranger's now.
+        Err(failed) if failed.number == libc::ESRCH => Err(SpawnError::Failed(failed)),
         Err(failed) => {
             // It has not been waited for, so the number is still its own.
             kill_and_reap(pid);
