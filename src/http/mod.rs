@@ -5,14 +5,14 @@
 //! `chunk`; `connection` decides what happens when, `serve` takes one request to the handler,
 //! `answer` gets out what is not out at once.
 
+mod answer;
 pub mod body;
 pub mod chunk;
 pub mod close;
-pub mod date;
-pub mod head;
-mod answer;
 mod connection;
+pub mod date;
 mod handler;
+pub mod head;
 mod request;
 mod response;
 mod serve;
