@@ -1,7 +1,7 @@
 //! The traps that the design avoids, each walked into the naive way and passed our way.
 //!
-//! What the naive way loses here is what servers lose in production: these cases keep the reason for
-//! each odd-looking rule where a machine checks it.
+//! What the naive way loses here is what servers lose in production: these cases keep the reason
+//! for each odd-looking rule where a machine checks it.
 
 use crate::harness::Case;
 use crate::processes::{SOON, sleep_for_ever, spawn, wait};
@@ -237,8 +237,8 @@ struct HandOver {
     copies: [Vec<Fd>; 2],
 }
 
-/// Two messages with half of the clients each go out. The worker takes the first, counts and serves it, then
-/// stops with a receive armed; so the second is in transit.
+/// Two messages with half of the clients each go out. The worker takes the first, counts and serves
+/// it, then stops with a receive armed; so the second is in transit.
 fn hand_over(end: fn(Fd)) -> HandOver {
     let (listener, address) = listen();
     let received = &shm::create(1).unwrap().words[0];
@@ -372,8 +372,8 @@ const REFUSAL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
 const REFUSED: usize = 50;
 
-/// How many of the refused got the whole answer and a clean end. `refuse` gives back the connection if
-/// it is to be lingered over.
+/// How many of the refused got the whole answer and a clean end. `refuse` gives back the connection
+/// if it is to be lingered over.
 fn count_refused(refuse: fn(Fd) -> Option<Fd>) -> usize {
     let (listener, address) = listen();
     let clean = (0..REFUSED).filter(|_| {
