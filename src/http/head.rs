@@ -343,9 +343,9 @@ impl<'a> Known<'a> {
         for httparse::Header { name, value } in fields {
             // By length first: most fields are passed over for the price of one comparison.
             match name.len() {
-                4 if name.eq_ignore_ascii_case("host") => known.on_host(value)?,
-                6 if name.eq_ignore_ascii_case("expect") => known.on_expect(value),
-                10 if name.eq_ignore_ascii_case("connection") => known.on_connection(value),
+                4 if is(name, "host") => known.on_host(value)?,
+                6 if is(name, "expect") => known.on_expect(value),
+                10 if is(name, "connection") => known.on_connection(value),
                 14 if is_or_resembles(name, "content-length")? => known.on_length(value)?,
                 17 if is_or_resembles(name, "transfer-encoding")? => known.on_coding(value)?,
                 _ => {}
@@ -412,15 +412,20 @@ impl<'a> Known<'a> {
     }
 }
 
-/// Whether a name of the same length is this one. Refuses it with `_` for `-`: others take the
-/// two for the same (CGI does), and a body would begin where we do not see it.
+/// Whether the name of a field is this one, whatever its case. Both have the same length. No byte
+/// of a token but a letter becomes a letter, and none but `-` becomes `-`, by the bit 0x20.
+fn is(name: &str, wanted: &str) -> bool {
+    name.bytes().zip(wanted.bytes()).fold(0, |differs, (a, b)| differs | ((a | 0x20) ^ b)) == 0
+}
+
+/// As [`is`]. Refuses the name with `_` for `-`: others take the two for the same (CGI does), and a
+/// body would begin where we do not see it.
 fn is_or_resembles(name: &str, wanted: &str) -> Result<bool, Refusal> {
-    if name.eq_ignore_ascii_case(wanted) {
-        return Ok(true);
-    }
     let folded = name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
-    let resembles = folded.zip(wanted.bytes()).all(|(a, b)| a.eq_ignore_ascii_case(&b));
-    if resembles { Err(Refusal::BAD_REQUEST) } else { Ok(false) }
+    if !folded.zip(wanted.bytes()).all(|(a, b)| a.eq_ignore_ascii_case(&b)) {
+        return Ok(false);
+    }
+    if name.contains('_') { Err(Refusal::BAD_REQUEST) } else { Ok(true) }
 }
 
 /// `1*DIGIT` (RFC 9110 §8.6), as many as a `u64` can need.
