@@ -116,8 +116,8 @@ impl<'a> Head<'a> {
         rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)))
     }
 
-    /// Name and port of the server that the client means: the authority of an absolute target, else the
-    /// Host field (RFC 9112 §3.3). `None`: HTTP/1.0 without Host.
+    /// Name and port of the server that the client means: the authority of an absolute target,
+    /// else the Host field (RFC 9112 §3.3). `None`: HTTP/1.0 without Host.
     #[must_use]
     pub fn host(&self) -> Option<&'a str> {
         self.host.and_then(|host| std::str::from_utf8(host).ok())
@@ -403,7 +403,7 @@ impl<'a> Known<'a> {
         match (self.coding, self.length) {
             (None, None) => Ok(Framing::None),
             (None, Some(length)) => Ok(Framing::Length(length)),
-            // RFC 9112 §6.3: both together may be request smuggling; §6.1: HTTP/1.0 has no codings.
+            // RFC 9112 §6.3: both together may be request smuggling. §6.1: 1.0 has no codings.
             (Some(_), Some(_)) => Err(Refusal::BAD_REQUEST),
             (Some(_), None) if version == Version::Http10 => Err(Refusal::BAD_REQUEST),
             (Some(Coding::Chunked), None) => Ok(Framing::Chunked),
@@ -439,8 +439,8 @@ fn parse_length(value: &[u8]) -> Option<u64> {
     })
 }
 
-/// `None`: not a list of codings, chunked before another one, or `identity`, which is no longer a coding
-/// (RFC 9112 §7).
+/// `None`: not a list of codings, chunked before another one, or `identity`, which is no longer a
+/// coding (RFC 9112 §7).
 fn parse_coding(value: &[u8]) -> Option<Coding> {
     let mut last = None;
     for coding in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
@@ -457,7 +457,7 @@ fn parse_coding(value: &[u8]) -> Option<Coding> {
 const CRLF: usize = 2;
 /// The CRLF of the request line and that of the empty line.
 const LINE_ENDS: usize = 2 * CRLF;
-/// Fields that a head may have without an allocation: the default of `headers_max`. Fits a page of stack.
+/// Fields that a head may have without an allocation: the default of `headers_max`. Fits a page.
 const FEW: usize = 100;
 /// Empty lines before a request line that are forgiven.
 const EMPTY_LINES_MAX: usize = 4;
