@@ -6,6 +6,9 @@
 
 pub mod config;
 pub mod error;
+#[doc(hidden)]
+pub mod event;
+pub mod fuzzing;
 pub mod http;
 #[doc(hidden)]
 pub mod io;
@@ -21,8 +24,10 @@ pub mod sim;
 pub mod stats;
 #[doc(hidden)]
 pub mod sys;
+pub mod system;
 #[doc(hidden)]
 pub mod worker;
 
 pub use config::{Balancing, Config, ConfigError, Mode};
 pub use error::{Error, ErrorKind};
+pub use event::{Event, Level};

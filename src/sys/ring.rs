@@ -47,6 +47,8 @@ impl RingSettings {
     pub const MASTER: Self =
         Self { submissions: 128, completions: 2048, buffers: 16, buffer_bytes: 4096 };
     const SUBMISSIONS_MIN: u32 = 32;
+    /// Submissions and completions of the smallest ring that [`Ring::new`] settles for.
+    pub(super) const SMALLEST: (u32, u32) = (Self::SUBMISSIONS_MIN, 16 * Self::SUBMISSIONS_MIN);
 }
 
 /// Memory of an operation, for as long as the kernel may touch it.
@@ -113,8 +115,8 @@ impl std::fmt::Debug for Ring {
 }
 
 impl Ring {
-    /// Makes a ring for the calling thread; the same thread must use it (SINGLE_ISSUER). When memory
-    /// is short it halves the queues down to 32 submissions.
+    /// Makes a ring for the calling thread; the same thread must use it (SINGLE_ISSUER). When
+    /// memory is short it halves the queues down to 32 submissions.
     ///
     /// # Errors
     ///
@@ -229,14 +231,16 @@ impl Ring {
     }
 }
 
-/// A message that arrived is taken out of its raw form at once, so that its descriptors have an owner.
+/// A message that arrived is taken out of its raw form at once, so that its descriptors have an
+/// owner.
 fn settle_message(parked: &mut BTreeMap<Token, Parked>, token: Token, result: Result<u32, Errno>) {
     if let (Some(Parked::Receive(mut message)), Ok(length)) = (parked.remove(&token), result) {
         parked.insert(token, Parked::Done(Owned::Message(message.take(length as usize))));
     }
 }
 
-fn build(submissions: u32, completions: u32) -> Result<IoUring, Errno> {
+/// The bare ring, with our flags.
+pub(super) fn build(submissions: u32, completions: u32) -> Result<IoUring, Errno> {
     let make = |no_sqarray: bool| {
         let mut builder = IoUring::builder();
         builder
@@ -280,7 +284,7 @@ impl Io for Ring {
             Op::Send(socket, bytes, offset) => {
                 let rest = &bytes[offset..];
                 let length = rest.len().min(SEND_MAX);
-                let flags = libc::MSG_NOSIGNAL;
+                let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
                 let (start, length) = (rest.as_ptr(), u32::try_from(length).unwrap_or(0));
                 self.park(token, Parked::Send(bytes, offset));
                 opcode::Send::new(fd(socket), start, length).flags(flags).build()

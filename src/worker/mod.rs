@@ -3,7 +3,8 @@
 //!
 //! A turn: adopt and count all that is new (`adopt`), tell the machines what came (`receive`,
 //! `tell`), fire deadlines, re-arm. Then `wait` lends all answers of the pass to the kernel, one
-//! send a connection (`flush`), and what a connection wanted after its output happens in the next turn (`close`).
+//! send a connection (`flush`), and what a connection wanted after its output happens in the next
+//! turn (`close`).
 
 mod adopt;
 mod close;
