@@ -100,6 +100,8 @@ pub(super) struct State {
     /// Connections that a dead worker took with it: their clients may miss answers.
     pub(super) excused: BTreeSet<u32>,
     pub(super) connections: u32,
+    /// Connections that workers accepted and did not live to count.
+    pub(super) uncounted: u64,
     pub(super) board: Option<Board>,
     pub(super) bug: Option<Bug>,
     pub(super) trace: Trace,
@@ -119,6 +121,7 @@ impl State {
             doom: None,
             excused: BTreeSet::new(),
             connections: 0,
+            uncounted: 0,
             board: None,
             bug: None,
             trace: Trace::new(keep_trace),

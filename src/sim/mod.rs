@@ -220,6 +220,49 @@ impl World {
         self.state.borrow_mut().end(pid, SIGKILL);
     }
 
+    /// From now on other things go wrong, or none.
+    pub fn set_faults(&mut self, faults: FaultPlan) {
+        self.state.borrow_mut().faults = faults;
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        Instant::from_nanos(self.state.borrow().now)
+    }
+
+    /// Connections that processes took from listeners, less those that a worker took and did not
+    /// live to count.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        let state = self.state.borrow();
+        let accepted = |process: &proc::Process| process.taken - process.received;
+        state.processes.iter().map(accepted).sum::<u64>() - state.uncounted
+    }
+
+    /// How many descriptors of connections the processes hold.
+    #[must_use]
+    pub fn connections_held(&self) -> u64 {
+        let state = self.state.borrow();
+        (0..state.processes.len()).map(|pid| state.streams(pid)).sum()
+    }
+
+    /// When all processes have ended, no file may be left.
+    ///
+    /// # Errors
+    ///
+    /// What is left.
+    pub fn check_empty(&self) -> Result<(), Violation> {
+        let state = self.state.borrow();
+        let living = state.processes.iter().find(|process| !matches!(process.phase, Phase::Gone(_)));
+        let file = state.files.iter().flatten().next();
+        match (living, file) {
+            (None, None) => Ok(()),
+            (Some(process), _) => Err(Violation(format!("{} lives on", process.name))),
+            (_, Some(file)) => Err(Violation(format!("nobody closed {file:?}"))),
+        }
+    }
+
     /// Time passes.
     pub fn advance(&mut self, duration: Duration) {
         let mut state = self.state.borrow_mut();

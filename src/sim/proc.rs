@@ -255,8 +255,11 @@ impl State {
     /// The connections that die with a worker: what it accepted by itself, and what it was handed
     /// and has counted. All others are the master's to give to somebody else.
     fn excuse(&mut self, pid: ProcessId) {
-        let line = self.processes[pid].line.and_then(|line| Some(self.board?.line(line)));
-        let counted = line.map_or(0, |line| line.get(Counter::Received));
+        let process = &self.processes[pid];
+        let Some(line) = process.line.and_then(|line| Some(self.board?.line(line))) else { return };
+        let counted = line.get(Counter::Received);
+        let own = line.get(Counter::Adopted) - counted;
+        self.uncounted += (process.taken - process.received).saturating_sub(own);
         for entry in self.processes[pid].fds.iter().flatten() {
             if entry.received.is_none_or(|order| order <= counted)
                 && let Some(connection) = self.connection(entry.file)
