@@ -89,7 +89,16 @@ struct Loop {
     stepper: Box<dyn Stepper>,
     done: Vec<Completion>,
     deadline: Option<Instant>,
-    asleep: bool,
+    next: Next,
+}
+
+/// What a process does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Turn,
+    Wait,
+    /// It waits since its last wait: until something completes or its deadline passes.
+    WakeUp,
 }
 
 /// Who can act.
@@ -141,7 +150,8 @@ impl World {
 
     /// The world runs this process from now on.
     pub fn start(&mut self, pid: ProcessId, stepper: Box<dyn Stepper>) {
-        self.loops.insert(pid, Loop { stepper, done: Vec::new(), deadline: None, asleep: false });
+        let (done, deadline, next) = (Vec::new(), None, Next::Turn);
+        self.loops.insert(pid, Loop { stepper, done, deadline, next });
     }
 
     /// How workers are run, and the page they count on.
@@ -319,9 +329,9 @@ impl World {
                 }
                 Phase::Running => {
                     let Some(found) = self.loops.get(&pid) else { continue };
-                    let at = match found.asleep {
-                        true => process.ring.due().into_iter().chain(process.deadline).min(),
-                        false => Some(0),
+                    let at = match found.next {
+                        Next::WakeUp => process.ring.due().into_iter().chain(process.deadline).min(),
+                        Next::Turn | Next::Wait => Some(0),
                     };
                     due.extend(at.map(|at| (at.max(process.stopped_until), Actor::Process(pid))));
                 }
@@ -388,21 +398,21 @@ impl World {
         if self.state.borrow().processes[pid].exit().is_some() {
             return Ok(()); // the step before this one killed it
         }
-        let Loop { stepper, done, deadline, asleep } =
+        let Loop { stepper, done, deadline, next } =
             self.loops.get_mut(&pid).expect("only what has a loop acts");
-        if *asleep {
+        if *next != Next::Turn {
             stepper.wait(*deadline, done);
             let state = self.state.borrow();
             let passed = state.processes[pid].deadline.is_some_and(|at| at <= state.now);
-            *asleep = done.is_empty() && !passed;
-            if *asleep {
+            *next = if done.is_empty() && !passed { Next::WakeUp } else { Next::Turn };
+            if *next == Next::WakeUp {
                 state.check_sleeper(pid)?;
             }
             return Ok(());
         }
         *deadline = stepper.turn(done);
         assert!(done.is_empty(), "a turn handles all that is done");
-        *asleep = true;
+        *next = Next::Wait;
         let exit = stepper.exit();
         let mut state = self.state.borrow_mut();
         if let Some(line) = state.processes[pid].line
