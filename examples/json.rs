@@ -2,8 +2,8 @@
 //!
 //! `curl -d '{"name":"Ada"}' http://127.0.0.1:8080/greet`
 
-use ringfort::http::{InvalidHeader, Request, Response};
 use ringfort::Pool;
+use ringfort::http::{InvalidHeader, Request, Response};
 use serde_json::{Value, json};
 
 fn main() -> Result<(), ringfort::Error> {

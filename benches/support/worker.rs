@@ -24,7 +24,7 @@ pub(crate) fn serve(setup: &Setup) {
     let mut config = Config::default();
     config.setters().connections_max(20_000).expect("in range");
     let line = Line::detached();
-    let parts = Parts { slot: 0, channel, listeners: vec![(0, listener)], line };
+    let parts = Parts { slot: 0, channel, signals: None, listeners: vec![(0, listener)], line };
     Worker::new(ring, Fixed { answer: answer(setup), close: setup.close }, parts, &config).run();
 }
 
