@@ -7,6 +7,8 @@
 pub mod config;
 pub mod error;
 pub mod event;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 #[doc(hidden)]
 pub mod io;
@@ -22,6 +24,7 @@ pub mod sim;
 pub mod stats;
 #[doc(hidden)]
 pub mod sys;
+pub mod system;
 #[doc(hidden)]
 pub mod worker;
 

@@ -1,2 +1,76 @@
-//! The `ringfort` command.
-fn main() {}
+//! The `ringfort` command: arguments to a command, its end to an exit code.
+
+mod cli;
+
+use cli::{Command, Usage};
+use ringfort::{Error, ErrorKind};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os().skip(1), std::env::vars_os(), read) {
+        Ok(command) => command,
+        Err(usage) => return complain(&usage, Usage::HINT, USAGE),
+    };
+    let ended = match command {
+        Command::Print(text) => print(&text),
+        Command::Demo(_) | Command::Serve(_) => Ok(()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error, error.hint(), code(error.kind())),
+    }
+}
+
+/// A file of settings. Bounded, so that a wrong path (a log, a device) does not fill memory.
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(FILE_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(io::Error::other("larger than 1 MiB: no file of settings"));
+    }
+    Ok(text)
+}
+
+/// To stdout. Who stops reading (`| head`) has seen what they wanted.
+fn print(text: &str) -> Result<(), Error> {
+    let mut stdout = io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::new(ErrorKind::System, format!("cannot write to stdout: {error}")))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// What went wrong and what to do, on stderr; if nobody can read it, the exit code still says it.
+fn complain(error: &dyn std::error::Error, hint: &str, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "ringfort: {error}\nhint: {hint}");
+    ExitCode::from(code)
+}
+
+/// What scripts branch on; `ringfort --help` lists them.
+fn code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Config => USAGE,
+        ErrorKind::RingBlocked
+        | ErrorKind::RingDisabled
+        | ErrorKind::KernelTooOld
+        | ErrorKind::MemoryLocked
+        | ErrorKind::TooFewDescriptors => MACHINE_CANNOT,
+        ErrorKind::AddressInUse
+        | ErrorKind::AddressNotAvailable
+        | ErrorKind::PermissionDenied
+        | ErrorKind::Threads
+        | ErrorKind::WorkersFailed
+        | ErrorKind::Unclean
+        | ErrorKind::System
+        | _ => FAILED,
+    }
+}
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const MACHINE_CANNOT: u8 = 4;
+const FILE_MAX: u64 = 1 << 20;

@@ -1,1 +1,309 @@
-//! The process that serves.
+//! The process that serves: one loop over one ring. It owns descriptors, buffers, timers and sends,
+//! and knows nothing of HTTP: what a connection means is its [`Protocol`]'s business.
+//!
+//! A turn: adopt and count all that is new (`adopt`), tell the machines what came (`receive`,
+//! `tell`), fire deadlines, re-arm. Then `wait` lends all answers of the pass to the kernel, one
+//! send a connection (`flush`), and what a connection wanted after its output happens in the next
+//! turn (`close`).
+
+mod adopt;
+mod close;
+pub mod drain;
+mod flush;
+pub mod in_flight;
+mod receive;
+pub mod slots;
+mod tell;
+pub mod timers;
+
+pub use slots::{Key, Slots};
+
+use crate::config::Config;
+use crate::io::{Batch, Bytes, Completion, Fd, Instant, Io, Kind, Op};
+use crate::ipc::board::{Line, WorkerState};
+use crate::ipc::message::{CONTROL_MAX, Message};
+use crate::protocol::{Close, Protocol};
+use crate::stats::{CloseReason, Counter};
+use drain::{Drain, Step};
+use flush::{Backlog, Dirty};
+use in_flight::InFlight;
+use std::time::Duration;
+use timers::{Fired, Timer, Timers};
+
+/// What a worker is given at its birth.
+#[derive(Debug)]
+pub struct Parts {
+    /// Which slot it fills: said in its READY.
+    pub slot: u32,
+    /// Its end of the channel to the master.
+    pub channel: Fd,
+    /// A signalfd that reads TERM and nothing else: it drains this worker.
+    pub signals: Option<Fd>,
+    /// Its own listeners (shared-socket mode), by index into the pool's addresses.
+    pub listeners: Vec<(u16, Fd)>,
+    /// Its line on the board.
+    pub line: Line,
+}
+
+/// The limits the transport obeys; a protocol has its own.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    connections: usize,
+    output: usize,
+    write: Duration,
+    linger: Duration,
+    drain: Duration,
+}
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Its machine decides.
+    Open,
+    /// Its last output is leaving; then it closes like this.
+    Closing(Close),
+    /// We said all; the peer's rest is read and dropped.
+    Lingering(CloseReason),
+    /// Nothing more: waiting for the kernel to let go.
+    Joining(CloseReason),
+}
+
+/// One connection: this and its machine is all that an idle one costs.
+#[derive(Debug)]
+struct Connection<C> {
+    fd: Fd,
+    in_flight: InFlight,
+    phase: Phase,
+    /// It came from the master, who may still hold a copy of the descriptor.
+    handed_over: bool,
+    /// The peer has sent its last byte.
+    eof: bool,
+    /// The machine wants no input now.
+    paused: bool,
+    /// The machine wants to go on when its output has left.
+    resume: bool,
+    timer: Timer,
+    /// Its entry in the list of this pass's answers.
+    dirty: u32,
+    /// Output that the kernel did not take at once.
+    backlog: Option<Box<Backlog>>,
+    machine: C,
+}
+
+const NOT_DIRTY: u32 = u32::MAX;
+
+/// A listener of our own, and whether the kernel watches it for us.
+#[derive(Debug)]
+struct Listener {
+    fd: Option<Fd>,
+    armed: bool,
+    /// Arrivals may be waiting that the last pass did not take.
+    left_over: bool,
+}
+
+/// The process that serves.
+#[derive(Debug)]
+pub struct Worker<I: Io, P: Protocol> {
+    io: I,
+    protocol: P,
+    line: Line,
+    limits: Limits,
+    slot: u32,
+    channel: Option<Fd>,
+    signals: Option<Fd>,
+    listeners: Vec<Listener>,
+    connections: Slots<Connection<P::Connection>>,
+    timers: Timers,
+    drain: Drain,
+    now: Instant,
+    unix: u64,
+    /// Answers of this pass, back to back.
+    arena: Vec<u8>,
+    dirty: Vec<Dirty>,
+    /// A connection on that list is gone.
+    dirty_stale: bool,
+    /// A connection on that list waits for its output to have left.
+    eager: bool,
+    /// Where a machine puts a large body before its connection is on the list.
+    body: Option<Bytes>,
+    /// No descriptors: listeners are left alone until then.
+    accept_pause: Option<Instant>,
+    /// Connections to tell that they may go on.
+    resume: Vec<Key>,
+    /// Receives to arm again when the buffers are back.
+    rearm: Vec<Key>,
+    fired: Vec<(Key, u64)>,
+    passing: bool,
+    ended: bool,
+}
+
+/// The channel's only place in tokens.
+const CHANNEL: u32 = 0;
+
+impl<I: Io, P: Protocol> Worker<I, P> {
+    /// Arms the channel and the listeners and tells the master that it is ready.
+    pub fn new(io: I, protocol: P, parts: Parts, config: &Config) -> Self {
+        let count = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+        let limits = Limits {
+            connections: count(config.connections_max()),
+            output: count(config.output_max()),
+            write: config.write_timeout(),
+            linger: config.linger_timeout(),
+            drain: config.drain_timeout(),
+        };
+        let listener = |(_, fd)| Listener { fd: Some(fd), armed: false, left_over: false };
+        let now = io.now();
+        let mut worker = Self {
+            protocol,
+            line: parts.line,
+            slot: parts.slot,
+            channel: Some(parts.channel),
+            signals: parts.signals,
+            listeners: parts.listeners.into_iter().map(listener).collect(),
+            connections: Slots::with_capacity(limits.connections.min(1 << 16)),
+            timers: Timers::new(now),
+            drain: Drain::default(),
+            now,
+            unix: 0,
+            arena: Vec::with_capacity(flush::ARENA),
+            dirty: Vec::new(),
+            dirty_stale: false,
+            eager: false,
+            body: None,
+            accept_pause: None,
+            resume: Vec::new(),
+            rearm: Vec::new(),
+            fired: Vec::new(),
+            passing: false,
+            ended: false,
+            limits,
+            io,
+        };
+        worker.announce();
+        worker
+    }
+
+    fn announce(&mut self) {
+        self.tick();
+        self.arm_channel();
+        self.arm_signals();
+        self.arm_listeners();
+        self.line.set_state(WorkerState::Ready);
+        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
+        let stamp = self.unix as f64;
+        self.say(&Message::worker_ready(self.slot, stamp));
+    }
+
+    /// Handles all that completed, without blocking. Returns when to turn again at the latest.
+    pub fn turn(&mut self, done: &mut Vec<Completion>) -> Option<Instant> {
+        self.now = self.io.now();
+        self.tick();
+        // First all that is new is adopted and counted: once a handler runs, nothing is in transit.
+        for completion in done.iter() {
+            if completion.token.kind == Kind::Receive {
+                self.on_receive(completion);
+            } else if completion.token.kind == Kind::Poll {
+                self.on_poll(completion);
+            }
+        }
+        self.accept_left_over();
+        self.on_flushed();
+        for completion in done.drain(..) {
+            match completion.token.kind {
+                Kind::Recv => self.on_recv(completion),
+                Kind::Send => self.on_send(&completion),
+                Kind::Read => self.on_read(&completion),
+                Kind::Pass => self.on_pass(&completion),
+                Kind::Signal => self.on_signal(&completion),
+                Kind::Receive | Kind::Poll | Kind::SendNow | Kind::Cancel => {}
+                Kind::Accept | Kind::Connect => {
+                    unreachable!("a worker never submits {:?}", completion.token.kind)
+                }
+            }
+        }
+        self.expire();
+        self.rearm_starved();
+        self.finish_drain();
+        self.deadline()
+    }
+
+    /// Lends the pass's answers to the kernel and sleeps until something completes.
+    pub fn wait(&mut self, deadline: Option<Instant>, done: &mut Vec<Completion>) {
+        self.send_all(deadline, done);
+    }
+
+    /// Whether the process may exit: it drained, and nothing is left.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.ended
+    }
+
+    /// Turns until drained.
+    pub fn run(mut self) {
+        let mut done = Vec::new();
+        loop {
+            let deadline = self.turn(&mut done);
+            if self.is_done() {
+                return;
+            }
+            self.wait(deadline, &mut done);
+        }
+    }
+
+    fn tick(&mut self) {
+        let unix = self.io.unix_time();
+        if unix != self.unix {
+            self.unix = unix;
+            self.protocol.tick(unix);
+        }
+        self.line.set_tick(self.now.as_nanos());
+        self.line.add(Counter::Passes, 1);
+    }
+
+    /// When to turn again: at once if there is work left, else at the next deadline.
+    fn deadline(&self) -> Option<Instant> {
+        let work_left =
+            !self.resume.is_empty() || self.listeners.iter().any(|listener| listener.left_over);
+        if work_left {
+            return Some(self.now);
+        }
+        let deadlines = [self.timers.next_deadline(), self.drain.deadline(), self.accept_pause];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn expire(&mut self) {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.timers.expire(self.now, &mut fired);
+        for (key, tick) in fired.drain(..) {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            let also = connection.backlog.as_deref().map(Backlog::deadline);
+            let fired = self.timers.fired(key, &mut connection.timer, tick, self.now, also);
+            if fired == Fired::Due {
+                self.on_deadline(key);
+            }
+        }
+        self.fired = fired;
+        if self.drain.expire(self.now) == Step::Cut {
+            self.cut_all();
+        }
+    }
+
+    /// Sends a control message to the master; one at a time is enough for what a worker says.
+    fn say(&mut self, message: &Message) {
+        let Some(channel) = &self.channel else { return };
+        if self.passing {
+            return;
+        }
+        self.passing = true;
+        // Ours are short; one that is too long would be our own mistake and is not sent.
+        let Ok(bytes) = message.encode(CONTROL_MAX) else { return };
+        let token = Key { slot: CHANNEL, generation: 0 }.token(Kind::Pass);
+        self.io.submit(token, Op::Pass(channel, Batch { bytes, fds: Vec::new() }));
+    }
+
+    fn on_pass(&mut self, completion: &Completion) {
+        self.passing = false;
+        // A master that cannot be told is a master that is gone: its end-of-file says so.
+        let _ = self.io.reclaim(completion.token);
+    }
+}

@@ -1,0 +1,124 @@
+//! The command: arguments, environment and file in, a [`Command`] out. Pure.
+
+mod check;
+mod help;
+mod settings;
+
+pub(crate) use settings::{Settings, Source};
+
+use lexopt::Arg::{Long, Short, Value};
+use settings::Given;
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Command {
+    /// Print this and end: help, the version, or what `--check` found.
+    Print(String),
+    /// Without arguments: show what it can do, on loopback.
+    Demo(Settings),
+    /// Serve.
+    Serve(Settings),
+}
+
+/// What is wrong with the command line, the environment or the file. One line, and what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Usage {
+    what: String,
+}
+
+impl Usage {
+    pub(crate) const CODE: &str = "usage";
+    pub(crate) const HINT: &str = "`ringfort serve --help` lists every option and its default";
+
+    fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into() }
+    }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}]", self.what, Self::CODE)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+impl From<lexopt::Error> for Usage {
+    fn from(error: lexopt::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+/// Reads the command line (without the program's name).
+///
+/// `env`: the environment; only names that begin with `RINGFORT_` count. `read`: the text of a file.
+pub(crate) fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+    read: impl Fn(&Path) -> io::Result<String>,
+) -> Result<Command, Usage> {
+    let mut parser = lexopt::Parser::from_args(args);
+    let line = match parser.next()? {
+        None => return Ok(Command::Demo(Settings::layered(env, Vec::new(), None, read)?)),
+        Some(Short('h') | Long("help")) => return Ok(Command::Print(help::overview())),
+        Some(Short('V') | Long("version")) => return Ok(Command::Print(help::version())),
+        Some(Value(word)) if word == "serve" => serve(parser)?,
+        Some(Value(word)) => return Err(Usage::new(format!("no such command: {word:?}"))),
+        Some(Long(name)) if settings::is_option(name) => {
+            return Err(Usage::new(format!("write `ringfort serve --{name} …`")));
+        }
+        Some(other) => return Err(other.unexpected().into()),
+    };
+    if line.help {
+        return Ok(Command::Print(help::serve()));
+    }
+    let settings = Settings::layered(env, line.flags, line.config, read)?;
+    if line.check {
+        return Ok(Command::Print(check::report(&settings)));
+    }
+    Ok(Command::Serve(settings))
+}
+
+#[derive(Default)]
+struct ServeLine {
+    help: bool,
+    check: bool,
+    config: Option<PathBuf>,
+    flags: Vec<Given>,
+}
+
+fn serve(mut parser: lexopt::Parser) -> Result<ServeLine, Usage> {
+    let mut line = ServeLine::default();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('h') | Long("help") => line.help = true,
+            Long("check") => line.check = true,
+            Long("config") => line.config = Some(parser.value()?.into()),
+            Long(flag) if settings::is_option(flag) => {
+                let name = flag.replace('-', "_");
+                let value = parser.value()?;
+                line.add(name, value);
+            }
+            other @ (Short(_) | Long(_) | Value(_)) => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(line)
+}
+
+impl ServeLine {
+    /// `--addr` adds up; of any other option given twice, the last holds.
+    fn add(&mut self, name: String, value: OsString) {
+        if let Some(given) = self.flags.iter_mut().find(|g| g.name == "addr" && g.name == name) {
+            given.values.push(value);
+        } else {
+            self.flags.push(Given { name, values: vec![value], source: Source::Flag });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

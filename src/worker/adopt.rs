@@ -1,0 +1,244 @@
+//! The first part of a turn: what the master handed over, what our own listeners hold.
+
+use super::{CHANNEL, Connection, NOT_DIRTY, Phase, Worker};
+use super::{Drain, InFlight, Step, Timer, drain};
+use crate::io::{Completion, ErrnoClass, Fd, Io, Kind, Message, Op, Owned, Token};
+use crate::ipc::board::WorkerState;
+use crate::ipc::handoff::{self, Handoff};
+use crate::ipc::message::{CONTROL_MAX, Message as Control, MessageType};
+use crate::protocol::Protocol;
+use crate::stats::Counter;
+use std::time::Duration;
+
+/// Most arrivals taken from one listener in one pass; the rest waits for the next.
+const ACCEPTS_A_PASS: usize = 64;
+
+/// Bytes of one signal (signalfd(2)).
+const SIGNAL_BYTES: usize = 128;
+
+/// How long listeners are left alone when descriptors ran out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl<I: Io, P: Protocol> Worker<I, P> {
+    pub(super) fn arm_channel(&mut self) {
+        if let Some(channel) = &self.channel {
+            self.io.submit(Token::new(Kind::Receive, CHANNEL, 0), Op::Receive(channel));
+        }
+    }
+
+    pub(super) fn arm_signals(&mut self) {
+        if let Some(signals) = &self.signals {
+            let buffer = vec![0; SIGNAL_BYTES].into_boxed_slice();
+            let token = Token::new(Kind::Signal, CHANNEL, 0);
+            self.io.submit(token, Op::Read(signals, buffer, u64::MAX));
+        }
+    }
+
+    /// TERM, the only signal of that descriptor.
+    pub(super) fn on_signal(&mut self, completion: &Completion) {
+        let _ = self.io.reclaim(completion.token);
+        if completion.result.is_ok() {
+            self.begin_drain(self.limits.drain);
+            self.arm_signals();
+        }
+    }
+
+    /// Watches our own listeners, as long as there is room for what arrives.
+    pub(super) fn arm_listeners(&mut self) {
+        let room = self.connections.len() < self.limits.connections;
+        self.accept_pause = self.accept_pause.filter(|until| *until > self.now);
+        if !room || !self.drain.is_serving() || self.accept_pause.is_some() {
+            return;
+        }
+        for (index, listener) in (0..).zip(&mut self.listeners) {
+            if let (Some(fd), false) = (&listener.fd, listener.armed) {
+                listener.armed = true;
+                self.io.submit(Token::new(Kind::Poll, index, 0), Op::Poll(fd));
+            }
+        }
+    }
+
+    /// A message of the master came, or its end-of-file.
+    pub(super) fn on_receive(&mut self, completion: &Completion) {
+        let message = match self.io.reclaim(completion.token) {
+            Some(Owned::Message(message)) if completion.result.is_ok() => message,
+            _ => match completion.result.map_err(crate::io::Errno::class) {
+                Err(ErrnoClass::Retry | ErrnoClass::Pause) => {
+                    self.line.add(Counter::OutOfFds, 1);
+                    return self.arm_channel();
+                }
+                Ok(_) | Err(ErrnoClass::Close | ErrnoClass::Expected) => Message::default(),
+            },
+        };
+        if message.bytes.is_empty() {
+            return self.lose_master(message);
+        }
+        if handoff::is_handoff(&message.bytes) {
+            self.on_handoff(message);
+        } else {
+            self.on_control(message);
+        }
+        self.arm_channel();
+    }
+
+    /// End-of-file on the channel: no sibling holds the other end, so the master is gone.
+    fn lose_master(&mut self, message: Message) {
+        self.drop_fds(message.fds);
+        if let Some(channel) = self.channel.take() {
+            self.io.close(channel);
+        }
+        self.begin_drain(drain::ORPHAN);
+    }
+
+    fn drop_fds(&mut self, fds: Vec<Fd>) {
+        for fd in fds {
+            self.io.close(fd);
+        }
+    }
+
+    fn on_handoff(&mut self, message: Message) {
+        let header = Handoff::decode(&message.bytes);
+        match header {
+            Ok(header) if header.listeners().len() == message.fds.len() && !message.truncated => {
+                self.line.add(Counter::Received, message.fds.len() as u64);
+                for fd in message.fds {
+                    self.adopt(fd, true);
+                }
+            }
+            // The master's copies are what saves these connections: it hands them to others when
+            // this worker ends, which it does now, because the channel is not to be trusted.
+            _ => self.lose_master(message),
+        }
+    }
+
+    fn on_control(&mut self, message: Message) {
+        self.drop_fds(message.fds);
+        match Control::parse(&message.bytes, CONTROL_MAX) {
+            Ok(control) if control.kind == MessageType::Shutdown => {
+                let time = control.drain().unwrap_or(self.limits.drain);
+                self.begin_drain(time);
+            }
+            // What a newer master says and we do not know is no reason to stop serving.
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// Something arrived on a listener of ours, or the kernel stopped watching it.
+    pub(super) fn on_poll(&mut self, completion: &Completion) {
+        let Some(listener) = self.listeners.get_mut(completion.token.slot as usize) else { return };
+        listener.armed &= completion.more;
+        listener.left_over = true;
+        let over = !listener.armed && !self.drain.is_serving();
+        if let Some(fd) = listener.fd.take_if(|_| over) {
+            self.io.close(fd);
+        }
+    }
+
+    /// Takes what waits on our listeners: at most [`ACCEPTS_A_PASS`] each, and only with room.
+    pub(super) fn accept_left_over(&mut self) {
+        for index in 0..self.listeners.len() {
+            if !self.listeners[index].left_over {
+                continue;
+            }
+            self.listeners[index].left_over = self.accept_some(index, ACCEPTS_A_PASS);
+        }
+        self.arm_listeners();
+    }
+
+    /// Returns whether more may be waiting.
+    fn accept_some(&mut self, index: usize, most: usize) -> bool {
+        for _ in 0..most {
+            if self.connections.len() >= self.limits.connections {
+                self.unwatch(index);
+                return false;
+            }
+            let listener = &self.listeners[index];
+            let Some(fd) = &listener.fd else { return false };
+            match self.io.accept(fd).map_err(|errno| (errno, errno.class())) {
+                Ok(fd) => self.adopt(fd, false),
+                Err((crate::io::Errno::Again, _)) => return false,
+                Err((_, ErrnoClass::Retry)) => {}
+                Err((_, ErrnoClass::Pause)) => {
+                    // The kernel's queue holds them meanwhile.
+                    self.line.add(Counter::OutOfFds, 1);
+                    self.accept_pause = Some(self.now.after(ACCEPT_PAUSE));
+                    self.unwatch(index);
+                    return false;
+                }
+                Err((_, ErrnoClass::Close | ErrnoClass::Expected)) => return false,
+            }
+        }
+        true
+    }
+
+    /// Stops watching a listener; `arm_listeners` watches it again when there is room.
+    fn unwatch(&mut self, index: usize) {
+        if self.listeners[index].armed {
+            let slot = u32::try_from(index).unwrap_or(u32::MAX);
+            let target = Token::new(Kind::Poll, slot, 0);
+            self.io.submit(target.with(Kind::Cancel), Op::Cancel(target));
+        }
+    }
+
+    /// A connection is ours: it gets a slot, its machine and an armed receive.
+    pub(super) fn adopt(&mut self, fd: Fd, handed_over: bool) {
+        self.line.add(Counter::Adopted, 1);
+        let (machine, next) = self.protocol.open(self.now);
+        let key = self.connections.insert(Connection {
+            fd,
+            in_flight: InFlight::default(),
+            phase: Phase::Open,
+            handed_over,
+            eof: false,
+            paused: false,
+            resume: false,
+            timer: Timer::default(),
+            dirty: NOT_DIRTY,
+            backlog: None,
+            machine,
+        });
+        self.arm_recv(key);
+        self.apply(key, next);
+        if !self.drain.is_serving() {
+            self.tell(key, super::tell::Event::Drain);
+        }
+    }
+
+    /// Takes nothing new any more, and tells every connection.
+    pub(super) fn begin_drain(&mut self, time: Duration) {
+        if self.drain.request(self.now, time) != Step::Begin {
+            return;
+        }
+        self.line.set_state(WorkerState::Draining);
+        // What the kernel has queued for us came before the drain: it is still served.
+        for index in 0..self.listeners.len() {
+            while self.accept_some(index, ACCEPTS_A_PASS) {}
+            self.listeners[index].left_over = false;
+            if self.listeners[index].armed {
+                self.unwatch(index);
+            } else if let Some(fd) = self.listeners[index].fd.take() {
+                self.io.close(fd);
+            }
+        }
+        for key in self.connections.keys() {
+            self.tell(key, super::tell::Event::Drain);
+        }
+    }
+
+    /// At the deadline: what has not finished is cut.
+    pub(super) fn cut_all(&mut self) {
+        debug_assert_eq!(self.drain, Drain::Cutting);
+        for key in self.connections.keys() {
+            self.finish(key, crate::stats::CloseReason::DrainDeadline);
+        }
+    }
+
+    /// The process may exit when no connection and no listener is left.
+    pub(super) fn finish_drain(&mut self) {
+        let quiet = self.connections.is_empty() && self.listeners.iter().all(|l| l.fd.is_none());
+        if !self.drain.is_serving() && quiet && !self.ended {
+            self.ended = true;
+            self.line.set_state(WorkerState::Stopped);
+        }
+    }
+}
