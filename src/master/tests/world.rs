@@ -88,11 +88,23 @@ pub(super) struct Kernel {
     pub(super) waits: u64,
 }
 
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap()
+}
+
 impl Kernel {
     fn fd(&mut self) -> Fd {
         self.next_fd += 1;
         self.open.insert(self.next_fd);
         Fd::new(self.next_fd)
+    }
+
+    fn of_channel(&mut self, channel: i32) -> &mut Process {
+        self.processes.iter_mut().find(|process| process.channel == channel).unwrap()
+    }
+
+    fn of_pidfd(&mut self, pidfd: i32) -> &mut Process {
+        self.processes.iter_mut().find(|process| process.pidfd == pidfd).unwrap()
     }
 
     fn accept_one(&mut self, listener: i32) -> Result<i32, Errno> {
@@ -159,10 +171,10 @@ impl Kernel {
                 false
             }
             What::Receive => {
-                let process = self.processes.iter_mut().find(|p| p.channel == fd).unwrap();
+                let process = self.of_channel(fd);
                 let said = process.says.pop_front();
                 if let Some(message) = said {
-                    let bytes = u32::try_from(message.bytes.len()).unwrap();
+                    let bytes = count(message.bytes.len());
                     self.owned.insert(token, Owned::Message(message));
                     self.complete(token, Ok(bytes), false);
                     return false;
@@ -184,16 +196,16 @@ impl Kernel {
     }
 
     fn pass(&mut self, channel: i32, batch: &Batch) -> Result<u32, Errno> {
-        let process = self.processes.iter_mut().find(|p| p.channel == channel).unwrap();
+        let clients = batch.fds.iter().map(|fd| self.clients[&fd.raw()]).collect();
+        let process = self.of_channel(channel);
         if let Some(errno) = process.deaf {
             return Err(errno);
         }
         if process.hung_up {
             return Err(Errno::PeerGone);
         }
-        let clients = batch.fds.iter().map(|fd| self.clients[&fd.raw()]).collect();
         process.inbox.push_back((batch.bytes.clone(), clients));
-        Ok(u32::try_from(batch.bytes.len()).unwrap())
+        Ok(count(batch.bytes.len()))
     }
 }
 
@@ -306,7 +318,7 @@ impl Processes for World {
             return Err(errno);
         }
         let (pidfd, channel) = (kernel.fd(), kernel.fd());
-        let pid = 100 + u32::try_from(kernel.processes.len()).unwrap();
+        let pid = 100 + count(kernel.processes.len());
         kernel.processes.push(Process {
             slot: plan.slot,
             line: plan.line,
@@ -327,7 +339,7 @@ impl Processes for World {
     fn signal(&mut self, pidfd: &Fd, signal: Signal) -> Result<(), Errno> {
         assert_eq!(signal, Signal::Kill, "the master only kills");
         let mut kernel = self.0.borrow_mut();
-        let process = kernel.processes.iter_mut().find(|p| p.pidfd == pidfd.raw()).unwrap();
+        let process = kernel.of_pidfd(pidfd.raw());
         process.killed = true;
         process.hung_up = true;
         process.exit.get_or_insert(Exit::Signal(9, false));
@@ -337,7 +349,7 @@ impl Processes for World {
 
     fn reap(&mut self, pidfd: &Fd) -> Option<Exit> {
         let mut kernel = self.0.borrow_mut();
-        let process = kernel.processes.iter_mut().find(|p| p.pidfd == pidfd.raw())?;
+        let process = kernel.of_pidfd(pidfd.raw());
         process.reaped |= process.exit.is_some();
         process.exit
     }
