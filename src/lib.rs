@@ -7,8 +7,8 @@
 mod boot;
 pub mod config;
 pub mod error;
-#[doc(hidden)]
 pub mod event;
+#[doc(hidden)]
 pub mod fuzzing;
 pub mod http;
 #[doc(hidden)]
