@@ -1,5 +1,6 @@
 //! A server under measurement: a process group of our own, always killed and reaped.
 #![expect(unsafe_code, reason = "a hook between fork and exec")]
+#![expect(clippy::disallowed_methods, reason = "waits for a child to listen")]
 
 use super::sys;
 use std::fs;
@@ -27,7 +28,8 @@ impl Setup {
     pub(crate) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(std::env::current_exe().expect("/proc is mounted"));
         command.args(["serve", name, &self.port.to_string()]);
-        let words = [("centralized", self.centralized), ("close", self.close), ("defer", self.defer)];
+        let words =
+            [("centralized", self.centralized), ("close", self.close), ("defer", self.defer)];
         command.args(words.iter().filter(|word| word.1).map(|word| word.0));
         command
     }
@@ -53,6 +55,12 @@ pub(crate) struct Contender {
 pub(crate) const FLOOR: Contender =
     Contender { name: "floor", command: |setup| Some(setup.command("floor")) };
 
+/// The engine's worker alone. It has no master, so it cannot serve centralized.
+pub(crate) const WORKER: Contender = Contender {
+    name: "worker",
+    command: |setup| (!setup.centralized).then(|| setup.command("worker")),
+};
+
 /// nginx with one worker, no log, no limit on requests.
 pub(crate) const NGINX: Contender = Contender { name: "nginx", command: nginx };
 
@@ -60,13 +68,21 @@ pub(crate) const NGINX: Contender = Contender { name: "nginx", command: nginx };
 pub(crate) const OTHER: Contender = Contender { name: "$SERVER", command: other };
 
 fn nginx(setup: &Setup) -> Option<Command> {
-    let program = ["/usr/sbin/nginx", "/usr/bin/nginx"].into_iter().find(|p| fs::exists(p).is_ok_and(|is| is))?;
+    let program = ["/usr/sbin/nginx", "/usr/bin/nginx"]
+        .into_iter()
+        .find(|p| fs::exists(p).is_ok_and(|is| is))?;
     if setup.centralized {
         return None;
     }
     let scratch = scratch();
     let path = scratch.display();
-    let user = if fs::metadata("/proc/self").is_ok_and(|of| std::os::unix::fs::MetadataExt::uid(&of) == 0) { "user root;" } else { "" };
+    let user = if fs::metadata("/proc/self")
+        .is_ok_and(|of| std::os::unix::fs::MetadataExt::uid(&of) == 0)
+    {
+        "user root;"
+    } else {
+        ""
+    };
     let config = format!(
         "{user} daemon off; worker_processes 1; pid {path}/pid; error_log /dev/null;
         events {{ worker_connections 16384; }}
@@ -101,6 +117,9 @@ fn other(setup: &Setup) -> Option<Command> {
     (!setup.centralized && !setup.defer).then_some(command)
 }
 
+/// Seconds that a server may live; then the bench, and with it the server, is ended by SIGALRM.
+const LIFE_MAX: u32 = 900;
+
 pub(crate) struct Server {
     child: Child,
     pub(crate) port: u16,
@@ -113,6 +132,8 @@ impl Server {
         mut setup: Setup,
         cpu: usize,
     ) -> Result<Option<Self>, String> {
+        // Whatever happens to it, nothing here runs unbounded.
+        sys::alarm(LIFE_MAX);
         setup.port = free_port().map_err(|error| error.to_string())?;
         let Some(mut command) = (contender.command)(&setup) else { return Ok(None) };
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null());
@@ -154,6 +175,11 @@ impl Server {
         pids.filter(|pid| group_of(*pid) == Some(group)).collect()
     }
 
+    /// Memory of all processes, in bytes: their share of what they have mapped (PSS).
+    pub(crate) fn memory(&self) -> u64 {
+        self.processes().into_iter().map(|pid| pss(pid).unwrap_or(0)).sum()
+    }
+
     /// CPU time of the master, and of all processes together.
     pub(crate) fn cpu_time(&self) -> (Duration, Duration) {
         let of = |pid: &i32| sys::cpu_time(*pid).unwrap_or_default();
@@ -165,6 +191,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         sys::kill_group(self.master());
+        sys::alarm(0);
         let _absent = fs::remove_dir_all(scratch());
     }
 }
@@ -173,6 +200,12 @@ fn group_of(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // proc_pid_stat(5): the name in parentheses may contain anything; then state, parent, group.
     stat.rsplit_once(") ")?.1.split(' ').nth(2)?.parse().ok()
+}
+
+fn pss(pid: i32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 fn free_port() -> io::Result<u16> {

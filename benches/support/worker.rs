@@ -1,8 +1,8 @@
 //! The worker alone, at its lowest level: the engine's loop on its real ring, with no master and
 //! with a protocol that does what the floor does. What it costs above the floor is the loop.
 
-use super::support::floor::{Requests, answer};
-use super::support::server::Setup;
+use super::floor::{Requests, answer};
+use super::server::Setup;
 use ringfort::config::Config;
 use ringfort::io::{Address, Errno, Fd, Instant};
 use ringfort::ipc::board::Line;
@@ -24,7 +24,8 @@ pub(crate) fn serve(setup: &Setup) {
     let mut config = Config::default();
     config.setters().connections_max(20_000).expect("in range");
     let line = Line::detached();
-    let parts = Parts { slot: 0, channel, listeners: vec![(0, listener)], line };
+    let listeners = vec![(0, listener)];
+    let parts = Parts { slot: 0, channel, signals: None, listeners, line };
     Worker::new(ring, Fixed { answer: answer(setup), close: setup.close }, parts, &config).run();
 }
 
