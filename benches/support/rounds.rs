@@ -18,8 +18,8 @@ pub(crate) struct Scenario {
 }
 
 pub(crate) const KEEP_ALIVE: Plan =
-    Plan { connections: 64, idle: 0, pipeline: 1, close: false, rate: 0 };
-const CLOSE: Plan = Plan { close: true, ..KEEP_ALIVE };
+    Plan { connections: 64, idle: 0, pipeline: 1, close: false, rate: 0, cuts: false };
+pub(crate) const CLOSE: Plan = Plan { close: true, ..KEEP_ALIVE };
 
 const fn scenario(name: &'static str, plan: Plan) -> Scenario {
     Scenario { name, plan, centralized: false, defer: false }
