@@ -6,6 +6,8 @@
 
 pub mod config;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 #[doc(hidden)]
 pub mod io;
@@ -21,6 +23,7 @@ pub mod sim;
 pub mod stats;
 #[doc(hidden)]
 pub mod sys;
+pub mod system;
 #[doc(hidden)]
 pub mod worker;
 

@@ -34,6 +34,7 @@ mod buffers;
 pub mod clock;
 pub mod errno;
 pub mod log;
+pub mod probe;
 pub mod process;
 pub mod ring;
 pub mod scm;

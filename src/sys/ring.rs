@@ -47,6 +47,8 @@ impl RingSettings {
     pub const MASTER: Self =
         Self { submissions: 128, completions: 2048, buffers: 16, buffer_bytes: 4096 };
     const SUBMISSIONS_MIN: u32 = 32;
+    /// Submissions and completions of the smallest ring that [`Ring::new`] settles for.
+    pub(super) const SMALLEST: (u32, u32) = (Self::SUBMISSIONS_MIN, 16 * Self::SUBMISSIONS_MIN);
 }
 
 /// Memory of an operation, for as long as the kernel may touch it.
@@ -237,7 +239,8 @@ fn settle_message(parked: &mut BTreeMap<Token, Parked>, token: Token, result: Re
     }
 }
 
-fn build(submissions: u32, completions: u32) -> Result<IoUring, Errno> {
+/// The bare ring, with our flags.
+pub(super) fn build(submissions: u32, completions: u32) -> Result<IoUring, Errno> {
     let make = |no_sqarray: bool| {
         let mut builder = IoUring::builder();
         builder

@@ -1,7 +1,7 @@
 //! A second parser for heads: slow, plain, by splitting text, sharing no code with the first.
-//! It knows the whole head and only says which ones are served, and as what.
+//! It only says which heads are served, and as what. Pure.
 
-/// As `super::show` of a served head. `None`: refused, or not complete.
+/// As `super::describe`. `None`: refused, or not complete.
 pub(super) fn parse(bytes: &[u8]) -> Option<String> {
     // One char a byte, so that text functions work on all of them.
     let text: String = bytes.iter().map(|byte| char::from(*byte)).collect();
@@ -21,6 +21,9 @@ pub(super) fn parse(bytes: &[u8]) -> Option<String> {
             return None;
         }
         fields.push((name.to_ascii_lowercase(), value.trim_matches([' ', '\t'])));
+    }
+    if fields.len() > 100 {
+        return None;
     }
     let values = |wanted: &str| -> Vec<&str> {
         fields.iter().filter(|(name, _)| name == wanted).map(|(_, value)| *value).collect()
