@@ -8,7 +8,7 @@ mod support;
 use support::load::{Load, Plan};
 use support::ring::Ring;
 use support::rounds::{KEEP_ALIVE, Settings, sample, spread};
-use support::server::{Contender, FLOOR, NGINX, Server, Setup, WORKER};
+use support::server::{Contender, FLOOR, NGINX, Server, Setup, WORKER, WORKER_HTTP};
 
 /// What one server did in one round.
 struct Idle {
@@ -29,7 +29,7 @@ fn main() -> Result<(), String> {
         "  {:<12} {:>10} {:>15} {:>10} {:>10} {:>8} {:>13}",
         "server", "bytes each", "min–max", "µs alone", "µs beside", "×alone", "min–max"
     );
-    for contender in [FLOOR, WORKER, NGINX] {
+    for contender in [FLOOR, WORKER, WORKER_HTTP, NGINX] {
         if !settings.wants(contender.name) {
             continue;
         }

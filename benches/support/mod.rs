@@ -14,7 +14,8 @@ pub(crate) fn serve_if_asked() {
     match name.as_str() {
         "floor" => floor::serve(&setup),
         "floor-worker" => floor::serve_channel(&setup),
-        "worker" => worker::serve(&setup),
+        "worker" => worker::serve_fixed(&setup),
+        "worker-http" => worker::serve_http(&setup),
         _ => panic!("no server is named {name}"),
     }
 }

@@ -61,6 +61,12 @@ pub(crate) const WORKER: Contender = Contender {
     command: |setup| (!setup.centralized).then(|| setup.command("worker")),
 };
 
+/// The same with HTTP.
+pub(crate) const WORKER_HTTP: Contender = Contender {
+    name: "worker, http",
+    command: |setup| (!setup.centralized).then(|| setup.command("worker-http")),
+};
+
 /// nginx with one worker, no log, no limit on requests.
 pub(crate) const NGINX: Contender = Contender { name: "nginx", command: nginx };
 
