@@ -36,6 +36,14 @@ pub(crate) struct Outcome {
     pub(crate) latencies: Vec<u64>,
 }
 
+impl Outcome {
+    pub(crate) fn add(&mut self, more: Self) {
+        self.answers += more.answers;
+        self.cut += more.cut;
+        self.latencies.extend(more.latencies);
+    }
+}
+
 pub(crate) struct Load<'a> {
     ring: &'a mut Ring,
     address: SocketAddr,
@@ -67,6 +75,11 @@ const PREFIX: usize = b"HTTP/1.1 200 OK\r\n".len();
 const STALL: Duration = Duration::from_secs(5);
 
 impl<'a> Load<'a> {
+    /// How long one answer is.
+    pub(crate) fn answer_bytes(&self) -> usize {
+        self.answer.len()
+    }
+
     /// Asks once, to learn the answer that all others are held against, then connects.
     pub(crate) fn connect(ring: &'a mut Ring, port: u16, plan: Plan) -> Result<Self, String> {
         let address = SocketAddr::from(([127, 0, 0, 1], port));

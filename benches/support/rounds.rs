@@ -82,7 +82,7 @@ impl Settings {
     }
 }
 
-fn number(name: &str, default: u64) -> u64 {
+pub(crate) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
@@ -107,6 +107,8 @@ pub(crate) struct Sample {
     master: f64,
     rate: f64,
     latencies: Vec<u64>,
+    /// Of one answer.
+    bytes: usize,
 }
 
 /// Measures the servers in turn, round by round, and prints a table. `Err`: something is broken.
@@ -124,10 +126,25 @@ pub(crate) fn run(
             samples.extend(sample);
         }
     }
+    let differs = |(contender, own): (&Contender, &Vec<Sample>)| {
+        !contender.foreign && own.first().is_some_and(|own| own.bytes != samples[0][0].bytes)
+    };
+    if contenders.iter().zip(&samples).any(differs) {
+        return Err("the floor's answer must be as long as the engine's".to_owned());
+    }
     println!("\n{} ({})", scenario.name, describe(scenario));
     println!(
-        "  {:<12} {:>8} {:>15} {:>8} {:>8} {:>13} {:>10} {:>6} {:>6}",
-        "server", "µs/req", "min–max", "master", "×floor", "min–max", "req/s", "p50", "p99"
+        "  {:<12} {:>8} {:>15} {:>8} {:>8} {:>13} {:>10} {:>5} {:>6} {:>6}",
+        "server",
+        "µs/req",
+        "min–max",
+        "master",
+        "×floor",
+        "min–max",
+        "req/s",
+        "bytes",
+        "p50",
+        "p99"
     );
     for (contender, own) in contenders.iter().zip(&samples) {
         if !own.is_empty() {
@@ -173,6 +190,7 @@ pub(crate) fn sample(
         master: micros(master_after.saturating_sub(master)),
         rate: count / elapsed,
         latencies,
+        bytes: load.answer_bytes(),
     })
 }
 
@@ -194,10 +212,11 @@ fn print_row(name: &str, own: &[Sample], floor: &[Sample], centralized: bool) {
     let (ratio, least, most) =
         spread(own.iter().zip(floor).map(|(own, floor)| own.cpu / floor.cpu));
     print!(
-        "  {name:<12} {cpu:>8.3} {:>15} {:>8} {ratio:>8.3} {:>13} {rate:>10.0}",
+        "  {name:<12} {cpu:>8.3} {:>15} {:>8} {ratio:>8.3} {:>13} {rate:>10.0} {:>5}",
         format!("{low:.3}–{high:.3}"),
         if centralized { format!("{master:.3}") } else { "–".to_owned() },
-        format!("{least:.3}–{most:.3}")
+        format!("{least:.3}–{most:.3}"),
+        own[0].bytes
     );
     for percent in [50, 99] {
         let of = |sample: &Sample| percentile(&sample.latencies, percent);

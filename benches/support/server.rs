@@ -50,30 +50,39 @@ impl Setup {
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
     pub(crate) command: fn(&Setup) -> Option<Command>,
+    /// Not ours: its answer need not be as long as ours.
+    pub(crate) foreign: bool,
 }
 
 pub(crate) const FLOOR: Contender =
-    Contender { name: "floor", command: |setup| Some(setup.command("floor")) };
+    Contender { name: "floor", command: |setup| Some(setup.command("floor")), foreign: false };
 
 /// The engine's worker alone. It has no master, so it cannot serve centralized.
 pub(crate) const WORKER: Contender = Contender {
     name: "worker",
     command: |setup| (!setup.centralized).then(|| setup.command("worker")),
+    foreign: false,
 };
 
 /// The same with HTTP.
 pub(crate) const WORKER_HTTP: Contender = Contender {
     name: "worker, http",
     command: |setup| (!setup.centralized).then(|| setup.command("worker-http")),
+    foreign: false,
 };
 
 /// nginx with one worker, no log, no limit on requests.
-pub(crate) const NGINX: Contender = Contender { name: "nginx", command: nginx };
+pub(crate) const NGINX: Contender =
+    Contender { name: "nginx", command: |setup| nginx(setup, 1, "Hello, World!"), foreign: true };
+
+/// nginx with two workers that say who they are.
+pub(crate) const NGINX_PIDS: Contender =
+    Contender { name: "nginx", command: |setup| nginx(setup, 2, "worker $pid"), foreign: true };
 
 /// Any server by its command line, from the environment: `SERVER='./my-server 127.0.0.1:{port}'`.
-pub(crate) const OTHER: Contender = Contender { name: "$SERVER", command: other };
+pub(crate) const OTHER: Contender = Contender { name: "$SERVER", command: other, foreign: true };
 
-fn nginx(setup: &Setup) -> Option<Command> {
+fn nginx(setup: &Setup, workers: u32, body: &str) -> Option<Command> {
     let program = ["/usr/sbin/nginx", "/usr/bin/nginx"]
         .into_iter()
         .find(|p| fs::exists(p).is_ok_and(|is| is))?;
@@ -90,7 +99,7 @@ fn nginx(setup: &Setup) -> Option<Command> {
         ""
     };
     let config = format!(
-        "{user} daemon off; worker_processes 1; pid {path}/pid; error_log /dev/null;
+        "{user} daemon off; worker_processes {workers}; pid {path}/pid; error_log /dev/null;
         events {{ worker_connections 16384; }}
         http {{
             access_log off; keepalive_requests 1000000000; keepalive_timeout 600;
@@ -98,7 +107,7 @@ fn nginx(setup: &Setup) -> Option<Command> {
             fastcgi_temp_path {path}/fastcgi; uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi;
             server {{
                 listen 127.0.0.1:{} backlog=4096{};
-                location / {{ default_type text/plain; return 200 \"Hello, World!\"; }}
+                location / {{ default_type text/plain; return 200 \"{body}\"; }}
             }}
         }}",
         setup.port,
