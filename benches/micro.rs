@@ -1,15 +1,19 @@
 //! The parts that run for every request or connection, each alone, in nanoseconds.
 //!
-//! `cargo bench --bench micro [-- NAME…]`. `head` and `slots` bound what the worker may cost above
-//! the floor: DESIGN's budget for all of them together is 55 ns a pipelined request.
+//! `cargo bench --bench micro [-- NAME…]`. `exchange` is all that HTTP adds to a request on top of the
+//! worker's loop, so it bounds the pipelined ratio of `engine`.
 
 use criterion::{Criterion, Throughput};
-use ringfort::config::Config;
+use ringfort::config::{Balancing, Config};
 use ringfort::http::body::{Body, BodyLimits};
+use ringfort::http::date::Date;
 use ringfort::http::head::{self, Framing, HeadLimits, Storage};
-use ringfort::io::{Instant, Kind, Token};
+use ringfort::http::{Http, Request, Response};
+use ringfort::io::{Fd, Instant, Kind, Token};
 use ringfort::ipc::board::Line;
 use ringfort::ipc::handoff::Handoff;
+use ringfort::master::balancer::{Load, balancer};
+use ringfort::protocol::{Cx, Out, Protocol};
 use ringfort::stats::Counter;
 use ringfort::worker::Slots;
 use ringfort::worker::timers::{Timer, Timers};
@@ -18,7 +22,9 @@ use std::time::Duration;
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    for part in [heads, chunks, tokens, slots, timers, board, handoffs] {
+    let parts =
+        [heads, chunks, responses, exchanges, tokens, slots, timers, board, handoffs, balancers];
+    for part in parts {
         part(&mut criterion);
     }
     criterion.final_summary();
@@ -76,6 +82,46 @@ fn chunks(criterion: &mut Criterion) {
                     machine.decode(black_box(body.as_bytes()), &mut |piece| content += piece.len());
                 assert!(decoded.is_ok_and(|decoded| decoded.done));
                 content
+            });
+        });
+    }
+    group.finish();
+}
+
+fn responses(criterion: &mut Criterion) {
+    let date = Date::new(1_700_000_000);
+    let mut response = Response::new();
+    response.text("Hello, World!");
+    let mut buffer = Vec::with_capacity(1024);
+    criterion.bench_function("response/write", |bencher| {
+        bencher.iter(|| {
+            buffer.clear();
+            black_box(&response).write_last(&date, &mut buffer);
+            buffer.len()
+        });
+    });
+}
+
+/// All of HTTP for 16 pipelined requests, from the received bytes to the answers in the arena.
+fn exchanges(criterion: &mut Criterion) {
+    let hello = |_: &Request<'_>, response: &mut Response| response.text("Hello, World!");
+    let mut http = Http::new(hello, &Config::default());
+    let now = Instant::from_nanos(1);
+    let (mut connection, _) = http.open(now);
+    let (stats, fd) = (Line::detached(), Fd::new(-1));
+    let (mut buffer, mut body) = (Vec::with_capacity(65_536), None);
+    let mut group = criterion.benchmark_group("exchange");
+    for (name, text) in HEADS {
+        let bytes = text.repeat(16);
+        group.throughput(Throughput::Elements(16));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                buffer.clear();
+                let out = Out::new(&mut buffer, &mut body, 0, 1 << 20);
+                let mut cx = Cx { now, out, stats: &stats, fd: &fd, lookup: |_| None };
+                let next = http.receive(&mut connection, black_box(bytes.as_bytes()), &mut cx);
+                assert!(next.close.is_none(), "served, and open");
+                buffer.len()
             });
         });
     }
@@ -146,4 +192,16 @@ fn handoffs(criterion: &mut Criterion) {
             Handoff::decode(&bytes).is_ok_and(|handoff| handoff.sequence == 7)
         });
     });
+}
+
+fn balancers(criterion: &mut Criterion) {
+    let loads: Vec<Load> =
+        (0..64).map(|index| Load { room: 100, connections: index * 31 % 64, active: 0 }).collect();
+    for (name, balancing) in [
+        ("balancer/least-connections-64", Balancing::LeastConnections),
+        ("balancer/round-robin-64", Balancing::RoundRobin),
+    ] {
+        let mut balancer = balancer(balancing);
+        criterion.bench_function(name, |bencher| bencher.iter(|| balancer.pick(black_box(&loads))));
+    }
 }
