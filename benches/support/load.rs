@@ -75,6 +75,10 @@ const PREFIX: usize = b"HTTP/1.1 200 OK\r\n".len();
 const STALL: Duration = Duration::from_secs(5);
 
 impl<'a> Load<'a> {
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
     /// How long one answer is.
     pub(crate) fn answer_bytes(&self) -> usize {
         self.answer.len()

@@ -160,7 +160,10 @@ fn measure(
     scenario: &Scenario,
     contender: Contender,
 ) -> Result<Option<Sample>, String> {
-    let Scenario { plan, centralized, defer, .. } = *scenario;
+    let Scenario { mut plan, centralized, defer, .. } = *scenario;
+    if settings.test {
+        plan.connections = plan.connections.min(500);
+    }
     let setup = Setup { port: 0, centralized, close: plan.close, defer };
     let Some(server) = Server::start(contender, setup, settings.server_cpu)? else {
         return Ok(None);
@@ -169,13 +172,16 @@ fn measure(
     sample(settings, &server, &mut load).map(Some)
 }
 
-/// Warms up, then measures.
+/// Warms up until each connection was answered twice, then measures.
 pub(crate) fn sample(
     settings: &Settings,
     server: &Server,
     load: &mut Load<'_>,
 ) -> Result<Sample, String> {
-    load.run(settings.time / 4)?;
+    let mut answers = 0;
+    while answers < 2 * load.connections() as u64 {
+        answers += load.run(settings.time / 4)?.answers;
+    }
     let (master, all) = server.cpu_time();
     let start = sys::now();
     let outcome = load.run(settings.time)?;
