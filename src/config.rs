@@ -126,7 +126,8 @@ pub struct OptionRow {
 
 macro_rules! options {
     ($($(#[doc = $doc:literal])+ $name:ident: $kind:ty = $default:expr, $low:expr, $high:expr;)*) => {
-        /// All settings of a pool. Made with [`Config::default`] and its setters, each of which checks its range.
+        /// All settings of a pool. Made with [`Config::default`] and its setters, each of which
+        /// checks its range.
         #[derive(Clone, Debug, PartialEq)]
         pub struct Config {
             addresses: Vec<Address>,
@@ -240,13 +241,15 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
 options! {
-    /// How many workers; 0: one per CPU that this process may use (affinity and cgroup quota). 0 to 1024.
+    /// How many workers; 0: one per CPU that this process may use (affinity and cgroup quota). 0 to
+    /// 1024.
     workers: u64 = 0, 0, 1024;
     /// How many CPUs to assume when they cannot be counted. 1 to 1024.
     fallback_cpus: u64 = 4, 1, 1024;
     /// The kernel's queue of arrivals per listener; net.core.somaxconn caps it. 1 to 65535.
     backlog: u64 = 4096, 1, 65_535;
-    /// Connections a worker holds at a time. Each costs at most 256 bytes while idle. When all are full: pending, then 503.
+    /// Connections a worker holds at a time. Each costs at most 256 bytes while idle. When all are
+    /// full: pending, then 503.
     connections_max: u64 = 10_000, 1, 1_000_000;
     /// Connections that were accepted and wait for a worker (centralized mode); above: 503.
     pending_max: u64 = 1000, 1, 1_000_000;
@@ -268,9 +271,11 @@ options! {
     head_timeout: Duration = secs(10), MILLI, DAY;
     /// How long a body may stand still; after: 408.
     body_timeout: Duration = secs(30), MILLI, DAY;
-    /// Bytes a second that a body must bring on average once twice its timeout has passed; slower: 408. 0: any.
+    /// Bytes a second that a body must bring on average once twice its timeout has passed; slower:
+    /// 408. 0: any.
     body_rate_min: u64 = 256, 0, MIB;
-    /// How long from a request's first byte until its answer is ready; after: 408, or 503 when the handler still owes it. 0: no limit.
+    /// How long from a request's first byte until its answer is ready; after: 408, or 503 when the
+    /// handler still owes it. 0: no limit.
     request_timeout: Duration = Duration::ZERO, Duration::ZERO, DAY;
     /// How long a connection may idle between requests; after: closed.
     idle_timeout: Duration = secs(75), MILLI, DAY;
@@ -288,9 +293,11 @@ options! {
     drain_timeout: Duration = secs(30), Duration::ZERO, DAY;
     /// How long a worker may take to say READY; after: killed and counted as a failed boot.
     boot_timeout: Duration = secs(10), MILLI, secs(3600);
-    /// Bytes of one message between master and worker; above: its channel is closed and the worker replaced. At least 1024.
+    /// Bytes of one message between master and worker; above: its channel is closed and the worker
+    /// replaced. At least 1024.
     message_max: u64 = MIB, 1024, 64 * MIB;
-    /// How long the kernel holds a silent client back before we accept it (TCP_DEFER_ACCEPT), in whole seconds; 0: not at all.
+    /// How long the kernel holds a silent client back before we accept it (TCP_DEFER_ACCEPT), in
+    /// whole seconds; 0: not at all.
     defer_accept: Duration = Duration::ZERO, Duration::ZERO, secs(60);
 }
 
@@ -318,7 +325,8 @@ impl Config {
         self.balancing
     }
 
-    /// Listens on one more address: `HOST:PORT`, `[IPv6]:PORT`, `unix:PATH`. A host name is looked up now.
+    /// Listens on one more address: `HOST:PORT`, `[IPv6]:PORT`, `unix:PATH`. A host name is looked
+    /// up now.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! What can go wrong at start: kind, stable code, hint, context. Pure; imports nothing of the crate.
+//! What can go wrong at start: kind, stable code, hint, context. Pure; imports nothing of the
+//! crate.
 
 use std::fmt;
 

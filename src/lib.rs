@@ -23,6 +23,7 @@ pub mod sim;
 pub mod stats;
 #[doc(hidden)]
 pub mod sys;
+pub mod system;
 #[doc(hidden)]
 pub mod worker;
 

@@ -1,8 +1,9 @@
 //! What the machine of one connection offers to the worker. HTTP is its first user. Pure.
 //!
 //! The worker owns descriptors, buffers, timers and sends; the machine decides. It is told what
-//! happened (`receive`, `flushed`, `eof`, `timeout`, `read`, `drain`) and answers by writing into [`Out`]
-//! and with a [`Next`]: what it wants now. The last `Next` is what holds; nothing is remembered from earlier ones.
+//! happened (`receive`, `flushed`, `eof`, `timeout`, `read`, `drain`) and answers by writing into
+//! [`Out`] and with a [`Next`]: what it wants now. The last `Next` is what holds; nothing is
+//! remembered from earlier ones.
 
 use crate::io::{Bytes, Errno, Fd, Instant};
 use crate::stats::CloseReason;
@@ -72,7 +73,8 @@ pub struct Next {
     pub again: bool,
     /// Call `resume` when all output has left.
     pub flushed: bool,
-    /// Read this much of the file at this offset, then call `file`.
+    /// Read this much of the file at this offset, then call `file`. Repeated in every `Next` until the
+    /// bytes are there: one read at a time is enough.
     pub read_file: Option<(u64, u32)>,
     /// Close when all output has left.
     pub close: Option<Close>,
@@ -105,8 +107,8 @@ pub struct Out<'a> {
 }
 
 impl<'a> Out<'a> {
-    /// Bodies up to this size, in bytes, are copied behind their head; larger ones are sent from where they are
-    /// (measured: from 4 KiB on the second iovec is cheaper than the copy).
+    /// Bodies up to this size, in bytes, are copied behind their head; larger ones are sent from
+    /// where they are (measured: from 4 KiB on the second iovec is cheaper than the copy).
     pub const COPY_MAX: usize = 2048;
 
     /// `start`: where in `buffer` the bytes of this connection begin; `room`: how many it may add.

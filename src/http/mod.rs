@@ -1,7 +1,24 @@
 //! HTTP/1.1, server side, without descriptors, clock or kernel. Pure.
+//!
+//! An application meets [`Handler`], [`Request`] and [`Response`]; [`Http`] makes a
+//! [`Protocol`](crate::protocol::Protocol) of a handler. Bytes go through `head`, `body` and
+//! `chunk`; `connection` decides what happens when, `serve` takes one request to the handler,
+//! `answer` gets out what is not out at once.
 
+mod answer;
 pub mod body;
 pub mod chunk;
 pub mod close;
+mod connection;
+pub mod date;
+mod handler;
 pub mod head;
+mod request;
+mod response;
+mod serve;
 mod syntax;
+pub use connection::{Connection, Http};
+pub use handler::{Handler, Outcome, Pull, Stream, Upload};
+pub use head::Version;
+pub use request::Request;
+pub use response::{FileBody, InvalidHeader, Response};

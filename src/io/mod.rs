@@ -151,7 +151,8 @@ pub struct Message {
     pub bytes: Vec<u8>,
     /// The descriptors.
     pub fds: Vec<Fd>,
-    /// The kernel cut bytes or descriptors (MSG_TRUNC, MSG_CTRUNC): the channel is not to be trusted.
+    /// The kernel cut bytes or descriptors (MSG_TRUNC, MSG_CTRUNC): the channel is not to be
+    /// trusted.
     pub truncated: bool,
 }
 
@@ -189,14 +190,16 @@ impl fmt::Display for Address {
 /// One operation for the kernel.
 #[derive(Debug)]
 pub enum Op<'a> {
-    /// Multishot accept. Result: the descriptor's number. Only for a listener with one reader for life.
+    /// Multishot accept. Result: the descriptor's number. Only for a listener with one reader for
+    /// life.
     Accept(&'a Fd),
     /// Multishot poll for readability. Result: ignored; `accept` until `Errno::Again` after it.
     Poll(&'a Fd),
     /// Multishot receive into provided buffers. Result: bytes, 0 at end-of-file.
     Recv(&'a Fd),
     /// Send bytes from the offset on; completes when some are sent, or it failed. The count may be
-    /// short: so progress is seen, and a peer that reads slowly is told from one that does not read.
+    /// short: so progress is seen, and a peer that reads slowly is told from one that does not
+    /// read.
     Send(&'a Fd, Bytes, usize),
     /// Send one message with descriptors, without blocking. Result: bytes of the payload.
     Pass(&'a Fd, Batch),
@@ -205,7 +208,8 @@ pub enum Op<'a> {
     Receive(&'a Fd),
     /// Read into the buffer at an offset; `u64::MAX`: wherever the descriptor stands.
     Read(&'a Fd, Box<[u8]>, u64),
-    /// Cancel the operation of this token. Its own completion is of kind `Cancel` and may be ignored.
+    /// Cancel the operation of this token. Its own completion is of kind `Cancel` and may be
+    /// ignored.
     Cancel(Token),
 }
 
@@ -259,8 +263,8 @@ pub trait Io {
     /// Closes a descriptor (close(2), directly).
     fn close(&mut self, fd: Fd);
     /// Who is at the other end; `None` for a Unix socket or a connection already gone. One system
-    /// call in the real kernel, so only when somebody asks. A function, not a method: a connection's
-    /// machine may call it without knowing which kernel it runs on.
+    /// call in the real kernel, so only when somebody asks. A function, not a method: a
+    /// connection's machine may call it without knowing which kernel it runs on.
     fn peer(fd: &Fd) -> Option<SocketAddr>
     where
         Self: Sized;

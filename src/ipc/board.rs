@@ -1,10 +1,11 @@
 //! The shared page: one line per worker's life, single-writer monotone counters. Pure: the memory
 //! comes from outside (a memfd, or the simulator).
 //!
-//! Layout, version 1, in 64-bit words: a header (magic and version, lines, words per line), then the
-//! lines. A line holds identity and state, then one word per counter, then one per close reason;
-//! lines start on their own cache lines. Single writer: the worker writes everything but its
-//! identity and [`Counter::HandedOver`], which are the master's. Readers may see a counter a little late, never torn.
+//! Layout, version 1, in 64-bit words: a header (magic and version, lines, words per line), then
+//! the lines. A line holds identity and state, then one word per counter, then one per close
+//! reason; lines start on their own cache lines. Single writer: the worker writes everything but
+//! its identity and [`Counter::HandedOver`], which are the master's. Readers may see a counter a
+//! little late, never torn.
 
 use crate::stats::{CloseReason, Counter};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,7 +56,8 @@ impl Board {
         Self { words }
     }
 
-    /// Finds a board in memory that somebody else laid out; `None` if it is not one of this version.
+    /// Finds a board in memory that somebody else laid out; `None` if it is not one of this
+    /// version.
     #[must_use]
     pub fn open(words: &'static [AtomicU64]) -> Option<Self> {
         let head = words.get(..HEADER_WORDS)?;
@@ -136,8 +138,22 @@ impl Line {
         for word in self.words {
             word.store(0, Ordering::Relaxed);
         }
-        let identity = u64::from(slot) | u64::from(generation) << 24 | u64::from(epoch) << 48;
+        let identity = u64::from(slot & 0xff_ffff)
+            | u64::from(generation & 0xff_ffff) << 24
+            | u64::from(epoch) << 48;
         self.words[IDENTITY].store(identity, Ordering::Release);
+    }
+
+    /// Which slot this life fills.
+    #[must_use]
+    pub fn slot(&self) -> u32 {
+        u32::try_from(self.words[IDENTITY].load(Ordering::Acquire) & 0xff_ffff).unwrap_or(0)
+    }
+
+    /// How often the slot was filled before; 24 bits of it.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        u32::try_from(self.words[IDENTITY].load(Ordering::Acquire) >> 24 & 0xff_ffff).unwrap_or(0)
     }
 
     /// What the worker says of itself.

@@ -82,8 +82,8 @@ impl Buffers {
         assert!(self.taken[index] && buf.len <= self.size, "buffer {index} is not lent out");
         // SAFETY: `index` is below `count` (checked by `taken`), so the address is in the mapping.
         let start = unsafe { self.base.add(self.data + index * usize::from(self.size)) };
-        // SAFETY: `len` bytes fit the buffer; while it is taken the kernel does not write to it, and
-        // it cannot be recycled while the returned borrow of `self` lives.
+        // SAFETY: `len` bytes fit the buffer; while it is taken the kernel does not write to it,
+        // and it cannot be recycled while the returned borrow of `self` lives.
         unsafe { std::slice::from_raw_parts(start, usize::from(buf.len)) }
     }
 
@@ -97,8 +97,8 @@ impl Buffers {
         let entry = unsafe { self.base.cast::<BufRingEntry>().add(place) };
         // SAFETY: `index` is below `count` (checked by `taken`), so the buffer lies in the mapping.
         let address = unsafe { self.base.add(self.data + index * usize::from(self.size)) };
-        // SAFETY: an entry beyond the published tail is ours to write; nobody else refers to it. The
-        // tail field overlaps the reserved field of entry 0, which these setters leave alone.
+        // SAFETY: an entry beyond the published tail is ours to write; nobody else refers to it.
+        // The tail field overlaps the reserved field of entry 0, which these setters leave alone.
         let entry = unsafe { &mut *entry };
         entry.set_addr(address as u64);
         entry.set_len(u32::from(self.size));

@@ -69,6 +69,8 @@ pub fn spawn(child: impl FnOnce() -> i32) -> Result<Forked, SpawnError> {
     let pid = step("fork", answer).map_err(SpawnError::Failed)?;
     match pidfd_open(pid) {
         Ok(pidfd) => Ok(Forked { pid: pid.unsigned_abs(), pidfd }),
+        // While SIGCHLD is ignored the kernel itself reaps, and the number may be a stranger's now.
+        Err(failed) if failed.number == libc::ESRCH => Err(SpawnError::Failed(failed)),
         Err(failed) => {
             // It has not been waited for, so the number is still its own.
             kill_and_reap(pid);
@@ -314,6 +316,17 @@ pub fn raise_nofile() -> Result<(u64, u64), Failed> {
 /// A seccomp filter blocks it.
 pub fn nofile_max() -> Result<u64, Failed> {
     Ok(limit(libc::RLIMIT_NOFILE)?.rlim_max)
+}
+
+/// How many CPUs this process may run on (sched_getaffinity(2)); `None` on a machine with more than
+/// 8,192, or where a seccomp filter blocks the question.
+#[must_use]
+pub fn affinity() -> Option<u32> {
+    let mut mask = [0_u64; 128];
+    // SAFETY: fills at most as many bytes as the array has; any multiple of a word is allowed.
+    let answer =
+        unsafe { libc::sched_getaffinity(0, size_of_val(&mask), mask.as_mut_ptr().cast()) };
+    (answer == 0).then(|| mask.iter().map(|word| word.count_ones()).sum())
 }
 
 fn limit(resource: libc::__rlimit_resource_t) -> Result<libc::rlimit, Failed> {

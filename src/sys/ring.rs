@@ -47,6 +47,8 @@ impl RingSettings {
     pub const MASTER: Self =
         Self { submissions: 128, completions: 2048, buffers: 16, buffer_bytes: 4096 };
     const SUBMISSIONS_MIN: u32 = 32;
+    /// Submissions and completions of the smallest ring that [`Ring::new`] settles for.
+    pub(super) const SMALLEST: (u32, u32) = (Self::SUBMISSIONS_MIN, 16 * Self::SUBMISSIONS_MIN);
 }
 
 /// Memory of an operation, for as long as the kernel may touch it.
@@ -90,13 +92,14 @@ pub type Launch = Box<dyn FnMut(&crate::io::WorkerPlan<'_>, Fd) -> i32>;
 
 /// One io_uring of this process, used by the thread that made it.
 pub struct Ring {
-    // Dropped by hand, in this order: the halves, the ring, then the memory it used.
+    // Dropped by hand, in this order: the halves, the ring, then the memory it used. Memory of
+    // operations that still run is leaked: the kernel lets go of it later than we do.
     submitter: ManuallyDrop<Submitter<'static>>,
     submissions: ManuallyDrop<SubmissionQueue<'static>>,
     completions: ManuallyDrop<CompletionQueue<'static>>,
     ring: NonNull<IoUring>,
     buffers: ManuallyDrop<Buffers>,
-    parked: BTreeMap<Token, Parked>,
+    parked: ManuallyDrop<BTreeMap<Token, Parked>>,
     two_parts: Vec<TwoParts>,
     /// Completions that had to be taken out to make room while submitting.
     early: Vec<Completion>,
@@ -112,8 +115,8 @@ impl std::fmt::Debug for Ring {
 }
 
 impl Ring {
-    /// Makes a ring for the calling thread; the same thread must use it (SINGLE_ISSUER). When memory
-    /// is short it halves the queues down to 32 submissions.
+    /// Makes a ring for the calling thread; the same thread must use it (SINGLE_ISSUER). When
+    /// memory is short it halves the queues down to 32 submissions.
     ///
     /// # Errors
     ///
@@ -144,7 +147,7 @@ impl Ring {
             completions: ManuallyDrop::new(completions),
             ring,
             buffers: ManuallyDrop::new(buffers),
-            parked: BTreeMap::new(),
+            parked: ManuallyDrop::new(BTreeMap::new()),
             two_parts: Vec::new(),
             early: Vec::new(),
             now: Cell::new(clock::monotonic()),
@@ -228,14 +231,16 @@ impl Ring {
     }
 }
 
-/// A message that arrived is taken out of its raw form at once, so that its descriptors have an owner.
+/// A message that arrived is taken out of its raw form at once, so that its descriptors have an
+/// owner.
 fn settle_message(parked: &mut BTreeMap<Token, Parked>, token: Token, result: Result<u32, Errno>) {
     if let (Some(Parked::Receive(mut message)), Ok(length)) = (parked.remove(&token), result) {
         parked.insert(token, Parked::Done(Owned::Message(message.take(length as usize))));
     }
 }
 
-fn build(submissions: u32, completions: u32) -> Result<IoUring, Errno> {
+/// The bare ring, with our flags.
+pub(super) fn build(submissions: u32, completions: u32) -> Result<IoUring, Errno> {
     let make = |no_sqarray: bool| {
         let mut builder = IoUring::builder();
         builder
@@ -399,7 +404,11 @@ impl Drop for Ring {
         unsafe { ManuallyDrop::drop(&mut self.submitter) };
         // SAFETY: the pointer came from a leaked box in `new`, and its borrowers are gone.
         drop(unsafe { Box::from_raw(self.ring.as_ptr()) });
-        // SAFETY: see above; the ring that filled the buffers is closed.
-        unsafe { ManuallyDrop::drop(&mut self.buffers) };
+        if self.parked.is_empty() {
+            // SAFETY: see above; the ring that filled the buffers is closed.
+            unsafe { ManuallyDrop::drop(&mut self.buffers) };
+            // SAFETY: see above.
+            unsafe { ManuallyDrop::drop(&mut self.parked) };
+        }
     }
 }

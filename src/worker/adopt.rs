@@ -13,6 +13,9 @@ use std::time::Duration;
 /// Most arrivals taken from one listener in one pass; the rest waits for the next.
 const ACCEPTS_A_PASS: usize = 64;
 
+/// Bytes of one signal (signalfd(2)).
+const SIGNAL_BYTES: usize = 128;
+
 /// How long listeners are left alone when descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -20,6 +23,23 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     pub(super) fn arm_channel(&mut self) {
         if let Some(channel) = &self.channel {
             self.io.submit(Token::new(Kind::Receive, CHANNEL, 0), Op::Receive(channel));
+        }
+    }
+
+    pub(super) fn arm_signals(&mut self) {
+        if let Some(signals) = &self.signals {
+            let buffer = vec![0; SIGNAL_BYTES].into_boxed_slice();
+            let token = Token::new(Kind::Signal, CHANNEL, 0);
+            self.io.submit(token, Op::Read(signals, buffer, u64::MAX));
+        }
+    }
+
+    /// TERM, the only signal of that descriptor.
+    pub(super) fn on_signal(&mut self, completion: &Completion) {
+        let _ = self.io.reclaim(completion.token);
+        if completion.result.is_ok() {
+            self.begin_drain(self.limits.drain);
+            self.arm_signals();
         }
     }
 
@@ -95,7 +115,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         self.drop_fds(message.fds);
         match Control::parse(&message.bytes, CONTROL_MAX) {
             Ok(control) if control.kind == MessageType::Shutdown => {
-                let time = control.drain().unwrap_or(Duration::from_secs(30));
+                let time = control.drain().unwrap_or(self.limits.drain);
                 self.begin_drain(time);
             }
             // What a newer master says and we do not know is no reason to stop serving.

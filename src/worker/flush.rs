@@ -22,7 +22,8 @@ pub(super) struct Dirty {
 }
 
 impl Dirty {
-    /// Makes its bytes the last of the arena, so that more can be appended; returns where they start.
+    /// Makes its bytes the last of the arena, so that more can be appended; returns where they
+    /// start.
     pub(super) fn extend(&mut self, arena: &mut Vec<u8>) -> usize {
         if self.end != arena.len() {
             let start = arena.len();

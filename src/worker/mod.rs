@@ -3,7 +3,8 @@
 //!
 //! A turn: adopt and count all that is new (`adopt`), tell the machines what came (`receive`,
 //! `tell`), fire deadlines, re-arm. Then `wait` lends all answers of the pass to the kernel, one
-//! send a connection (`flush`), and what a connection wanted after its output happens in the next turn (`close`).
+//! send a connection (`flush`), and what a connection wanted after its output happens in the next
+//! turn (`close`).
 
 mod adopt;
 mod close;
@@ -36,6 +37,8 @@ pub struct Parts {
     pub slot: u32,
     /// Its end of the channel to the master.
     pub channel: Fd,
+    /// A signalfd that reads TERM and nothing else: it drains this worker.
+    pub signals: Option<Fd>,
     /// Its own listeners (shared-socket mode), by index into the pool's addresses.
     pub listeners: Vec<(u16, Fd)>,
     /// Its line on the board.
@@ -49,6 +52,7 @@ struct Limits {
     output: usize,
     write: Duration,
     linger: Duration,
+    drain: Duration,
 }
 
 /// Where a connection is in its life.
@@ -106,6 +110,7 @@ pub struct Worker<I: Io, P: Protocol> {
     limits: Limits,
     slot: u32,
     channel: Option<Fd>,
+    signals: Option<Fd>,
     listeners: Vec<Listener>,
     connections: Slots<Connection<P::Connection>>,
     timers: Timers,
@@ -144,6 +149,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             output: count(config.output_max()),
             write: config.write_timeout(),
             linger: config.linger_timeout(),
+            drain: config.drain_timeout(),
         };
         let listener = |(_, fd)| Listener { fd: Some(fd), armed: false, left_over: false };
         let now = io.now();
@@ -152,6 +158,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             line: parts.line,
             slot: parts.slot,
             channel: Some(parts.channel),
+            signals: parts.signals,
             listeners: parts.listeners.into_iter().map(listener).collect(),
             connections: Slots::with_capacity(limits.connections.min(1 << 16)),
             timers: Timers::new(now),
@@ -179,6 +186,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     fn announce(&mut self) {
         self.tick();
         self.arm_channel();
+        self.arm_signals();
         self.arm_listeners();
         self.line.set_state(WorkerState::Ready);
         #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
@@ -206,8 +214,9 @@ impl<I: Io, P: Protocol> Worker<I, P> {
                 Kind::Send => self.on_send(&completion),
                 Kind::Read => self.on_read(&completion),
                 Kind::Pass => self.on_pass(&completion),
+                Kind::Signal => self.on_signal(&completion),
                 Kind::Receive | Kind::Poll | Kind::SendNow | Kind::Cancel => {}
-                Kind::Accept | Kind::Signal | Kind::Connect => {
+                Kind::Accept | Kind::Connect => {
                     unreachable!("a worker never submits {:?}", completion.token.kind)
                 }
             }

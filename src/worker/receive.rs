@@ -75,7 +75,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
                 }
             }
             Err(errno) if errno.class() == ErrnoClass::Close => {
-                self.finish(key, CloseReason::Reset)
+                self.finish(key, CloseReason::Reset);
             }
             Err(_) => self.rearm.push(key),
         }

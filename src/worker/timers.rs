@@ -65,7 +65,8 @@ impl Timers {
         }
     }
 
-    /// Sets a connection's deadline. `exact`: to be met to the wait's precision, at the price of a heap entry.
+    /// Sets a connection's deadline. `exact`: to be met to the wait's precision, at the price of a
+    /// heap entry.
     #[inline]
     pub fn set(&mut self, key: Key, timer: &mut Timer, deadline: Option<Instant>, exact: bool) {
         if exact && timer.deadline != deadline {
@@ -115,7 +116,8 @@ impl Timers {
         None
     }
 
-    /// Takes out all entries that fire up to `now`, with the tick each fired at. Ask [`Timers::fired`] about each.
+    /// Takes out all entries that fire up to `now`, with the tick each fired at. Ask
+    /// [`Timers::fired`] about each.
     pub fn expire(&mut self, now: Instant, into: &mut Vec<(Key, u64)>) {
         while let Some(Reverse((at, key))) = self.exact.peek().copied() {
             if at > now {

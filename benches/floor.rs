@@ -1,0 +1,28 @@
+//! The floor: what serving costs at least on this machine; all other numbers are ratios to it.
+//!
+//! `cargo bench --bench floor [-- NAME…]`; `ROUNDS=5 SECONDS=2`; any server beside it by
+//! `SERVER='./server 127.0.0.1:{port}'` (it must answer `GET /` with `Hello, World!`).
+#![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
+
+mod support;
+
+use support::ring::Ring;
+use support::rounds::{SCENARIOS, Settings, run};
+use support::server::{FLOOR, OTHER, Setup};
+
+fn main() -> Result<(), String> {
+    if let Some((name, setup)) = Setup::from_args() {
+        match name.as_str() {
+            "floor" => support::floor::serve(&setup),
+            _ => support::floor::serve_channel(&setup),
+        }
+        return Ok(());
+    }
+    support::floor::check();
+    let settings = Settings::start();
+    let mut ring = Ring::new().map_err(|error| format!("io_uring: {error}"))?;
+    for scenario in SCENARIOS.iter().filter(|scenario| settings.wants(scenario.name)) {
+        run(&settings, &mut ring, scenario, &[FLOOR, OTHER])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! Interleaved rounds (A B C, A B C, …), medians with their spread, and the ratio to the first
+//! server of each round, pair by pair: what disturbs the machine disturbs both of a pair.
+
+use super::load::{Load, Plan};
+use super::ring::Ring;
+use super::server::{Contender, Server, Setup};
+use super::sys;
+use std::fs;
+use std::time::Duration;
+
+/// One row of numbers: how it is asked, and how it is to serve.
+#[derive(Clone, Copy)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) plan: Plan,
+    pub(crate) centralized: bool,
+    pub(crate) defer: bool,
+}
+
+const KEEP_ALIVE: Plan = Plan { connections: 64, idle: 0, pipeline: 1, close: false, rate: 0 };
+const CLOSE: Plan = Plan { close: true, ..KEEP_ALIVE };
+
+const fn scenario(name: &'static str, plan: Plan) -> Scenario {
+    Scenario { name, plan, centralized: false, defer: false }
+}
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    scenario("keep-alive", KEEP_ALIVE),
+    scenario("pipelined-16", Plan { pipeline: 16, ..KEEP_ALIVE }),
+    scenario("active-1000", Plan { connections: 1000, ..KEEP_ALIVE }),
+    scenario("active-10000", Plan { connections: 10_000, ..KEEP_ALIVE }),
+    scenario("paced-20000", Plan { rate: 20_000, ..KEEP_ALIVE }),
+    scenario("close", CLOSE),
+    Scenario { defer: true, ..scenario("close-deferred", CLOSE) },
+    Scenario { centralized: true, ..scenario("close-centralized", CLOSE) },
+    Scenario { centralized: true, defer: true, ..scenario("close-centralized-deferred", CLOSE) },
+];
+
+/// How much to do, from the command line and the environment.
+pub(crate) struct Settings {
+    /// One short round of everything: does it still work?
+    pub(crate) test: bool,
+    /// `ROUNDS`, default 5.
+    rounds: usize,
+    /// `SECONDS` of each measurement, default 2.
+    time: Duration,
+    filters: Vec<String>,
+    pub(crate) client_cpu: usize,
+    pub(crate) server_cpu: usize,
+}
+
+impl Settings {
+    /// Prints the facts of the machine, takes the client's CPU.
+    pub(crate) fn start() -> Self {
+        let args: Vec<String> = std::env::args().skip(1).collect();
+        // As criterion has it: `cargo bench` says `--bench`, `cargo test --benches` does not.
+        let has = |flag: &str| args.iter().any(|arg| arg == flag);
+        let test = has("--test") || !has("--bench");
+        let filters = args.iter().filter(|arg| !arg.starts_with('-')).cloned().collect();
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+        let seconds = number("SECONDS").unwrap_or(2.0_f64).clamp(0.01, 600.0);
+        let cpus = sys::cpus().expect("some CPU");
+        let (client_cpu, server_cpu) = (cpus[0], *cpus.last().expect("some CPU"));
+        sys::adopt_orphans().expect("Linux");
+        let descriptors = sys::raise_descriptors().expect("Linux");
+        facts(client_cpu, server_cpu, descriptors);
+        sys::pin(client_cpu).expect("a CPU of ours");
+        Self {
+            test,
+            rounds: if test { 1 } else { number("ROUNDS").map_or(5, |n: f64| n as usize).max(1) },
+            time: if test { Duration::from_millis(30) } else { Duration::from_secs_f64(seconds) },
+            filters,
+            client_cpu,
+            server_cpu,
+        }
+    }
+
+    /// Whether a name passes the filters.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.filters.is_empty() || self.filters.iter().any(|part| name.contains(part.as_str()))
+    }
+}
+
+fn facts(client_cpu: usize, server_cpu: usize, descriptors: u64) {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let info = read("/proc/cpuinfo");
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let command: Vec<String> = std::env::args().skip(1).collect();
+    println!("Linux {}", read("/proc/sys/kernel/osrelease").trim());
+    println!("CPU {}: client on {client_cpu}, servers on {server_cpu}", model.map_or("?", |m| m.1));
+    println!("descriptors {descriptors}, load average {}", read("/proc/loadavg").trim());
+    println!("arguments {}", command.join(" "));
+    if client_cpu == server_cpu {
+        println!("ONE CPU: client and server disturb each other");
+    }
+}
+
+/// What one server did in one round.
+struct Sample {
+    /// Microseconds of CPU per request, of all processes and of the master alone.
+    cpu: f64,
+    master: f64,
+    rate: f64,
+    latencies: Vec<u64>,
+}
+
+/// Measures the servers in turn, round by round, and prints a table. `Err`: something is broken.
+pub(crate) fn run(
+    settings: &Settings,
+    ring: &mut Ring,
+    scenario: &Scenario,
+    contenders: &[Contender],
+) -> Result<(), String> {
+    let mut samples: Vec<Vec<Sample>> = contenders.iter().map(|_| Vec::new()).collect();
+    for _ in 0..settings.rounds {
+        for (contender, samples) in contenders.iter().zip(&mut samples) {
+            let sample = measure(settings, ring, scenario, *contender)
+                .map_err(|error| format!("{}, {}: {error}", scenario.name, contender.name))?;
+            samples.extend(sample);
+        }
+    }
+    println!("\n{} ({})", scenario.name, describe(scenario));
+    println!(
+        "  {:<12} {:>8} {:>15} {:>8} {:>8} {:>13} {:>10} {:>6} {:>6}",
+        "server", "µs/req", "min–max", "master", "×floor", "min–max", "req/s", "p50", "p99"
+    );
+    for (contender, own) in contenders.iter().zip(&samples) {
+        if !own.is_empty() {
+            print_row(contender.name, own, &samples[0], scenario.centralized);
+        }
+    }
+    Ok(())
+}
+
+fn measure(
+    settings: &Settings,
+    ring: &mut Ring,
+    scenario: &Scenario,
+    contender: Contender,
+) -> Result<Option<Sample>, String> {
+    // Bounded, whatever happens: set-up, warm-up and measurement of one server.
+    sys::alarm(60 + 2 * u32::try_from(settings.time.as_secs()).unwrap_or(u32::MAX / 4));
+    let Scenario { plan, centralized, defer, .. } = *scenario;
+    let setup = Setup { port: 0, centralized, close: plan.close, defer };
+    let Some(server) = Server::start(contender, setup, settings.server_cpu)? else {
+        return Ok(None);
+    };
+    let mut load = Load::connect(ring, server.port, plan)?;
+    load.run(settings.time / 4)?;
+    let (master, all) = server.cpu_time();
+    let start = sys::now();
+    let outcome = load.run(settings.time)?;
+    let elapsed = Duration::from_nanos(sys::now() - start).as_secs_f64();
+    let (master_after, all_after) = server.cpu_time();
+    sys::alarm(0);
+    let count = outcome.answers as f64;
+    let micros = |time: Duration| time.as_secs_f64() * 1e6 / count;
+    let mut latencies = outcome.latencies;
+    latencies.sort_unstable();
+    Ok(Some(Sample {
+        cpu: micros(all_after.saturating_sub(all)),
+        master: micros(master_after.saturating_sub(master)),
+        rate: count / elapsed,
+        latencies,
+    }))
+}
+
+fn describe(scenario: &Scenario) -> String {
+    let Plan { connections, pipeline, close, rate, .. } = scenario.plan;
+    let mut words = vec![format!("{connections} connections")];
+    words.extend((pipeline > 1).then(|| format!("{pipeline} requests at once")));
+    words.extend((rate > 0).then(|| format!("{rate} requests/s in all")));
+    words.extend(close.then(|| "one request each".to_owned()));
+    words.extend(scenario.centralized.then(|| "the master accepts and passes on".to_owned()));
+    words.extend(scenario.defer.then(|| "TCP_DEFER_ACCEPT".to_owned()));
+    words.join(", ")
+}
+
+fn print_row(name: &str, own: &[Sample], floor: &[Sample], centralized: bool) {
+    let (cpu, low, high) = spread(own.iter().map(|sample| sample.cpu));
+    let (master, ..) = spread(own.iter().map(|sample| sample.master));
+    let (rate, ..) = spread(own.iter().map(|sample| sample.rate));
+    let (ratio, least, most) =
+        spread(own.iter().zip(floor).map(|(own, floor)| own.cpu / floor.cpu));
+    print!(
+        "  {name:<12} {cpu:>8.3} {:>15} {:>8} {ratio:>8.3} {:>13} {rate:>10.0}",
+        format!("{low:.3}–{high:.3}"),
+        if centralized { format!("{master:.3}") } else { "–".to_owned() },
+        format!("{least:.3}–{most:.3}")
+    );
+    for part in [0.5, 0.99] {
+        let of = |sample: &Sample| percentile(&sample.latencies, part);
+        if let Some(values) = own.iter().map(of).collect::<Option<Vec<f64>>>() {
+            print!(" {:>6.1}", spread(values.into_iter()).0);
+        }
+    }
+    println!();
+}
+
+/// In microseconds.
+fn percentile(sorted: &[u64], part: f64) -> Option<f64> {
+    let index = (sorted.len() as f64 * part) as usize;
+    sorted.get(index).map(|nanos| *nanos as f64 / 1e3)
+}
+
+/// Median, least and most.
+pub(crate) fn spread(values: impl Iterator<Item = f64>) -> (f64, f64, f64) {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let middle = (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0;
+    (middle, values[0], values[values.len() - 1])
+}

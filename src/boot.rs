@@ -1,0 +1,204 @@
+//! Wiring: listeners, signals, the board, fork, which process keeps which descriptor, which kernel.
+
+use crate::config::{Config, Mode};
+use crate::error::{Error, ErrorKind};
+use crate::http::{Handler, Http};
+use crate::io::{Address, Errno, Fd, WorkerPlan};
+use crate::ipc::board::Board;
+use crate::ipc::message::{CONTROL_MAX, Message};
+use crate::master::{Master, MasterListener, Parts, balancer};
+use crate::pool::{Hooks, Started, WorkerInfo, recommended};
+use crate::sys::ring::{Ring, RingSettings};
+use crate::sys::socket::{self, FileId, Options};
+use crate::sys::{clock, probe, process, scm, shm, signal};
+use crate::system::SystemInfo;
+use crate::worker::{self, Worker};
+use std::fmt;
+use std::path::PathBuf;
+
+/// A worker whose application could not be made ends with this code.
+const EXIT_BOOT_FAILED: i32 = 3;
+
+/// Descriptors a worker needs besides its connections.
+const SPARE_FDS: u64 = 64;
+
+/// Becomes the master of a pool; returns when it has drained.
+pub(crate) fn run<H: Handler, E: fmt::Display>(
+    mut config: Config,
+    mut hooks: Hooks,
+    factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
+) -> Result<(), Error> {
+    if process::threads() > 1 {
+        let context = "this process has more than one thread and would fork";
+        return Err(Error::new(ErrorKind::Threads, context));
+    }
+    if config.addresses().is_empty() {
+        return Err(Error::new(ErrorKind::Config, "no address to listen on"));
+    }
+    let inherited = process::open_fds();
+    let system = SystemInfo::read(config.fallback_cpus());
+    let workers = match u32::try_from(config.workers()) {
+        Ok(count) if count > 0 => count,
+        _ => system.cpus(),
+    };
+    probe::check()?;
+    fit_descriptors(&mut config)?;
+    let (mode, mode_reason) = recommended(&config, workers);
+    let bound = Bound::listen(&config, mode, workers)?;
+    (hooks.started)(&Started {
+        addresses: bound.addresses.clone(),
+        mode,
+        mode_reason: mode_reason.to_owned(),
+        workers,
+        workers_reason: system.cpus_reason(config.workers()),
+        connections_max: config.connections_max(),
+        kernel: system.kernel().to_owned(),
+    });
+    let lines = workers.saturating_mul(3);
+    let (words, _board) = shm::create(Board::words(lines)).map_err(|e| failed("the board", e))?;
+    let board = Board::create(words, lines);
+    let signals = signal::master_signals().map_err(|errno| failed("signals", errno))?;
+    let mut ring =
+        Ring::new(RingSettings::MASTER).map_err(|errno| failed("the master's ring", errno))?;
+    ring.set_launch(launch(config.clone(), board, inherited, factory));
+    let parts = Parts {
+        listeners: bound.listeners,
+        signals,
+        board,
+        workers,
+        balancer: balancer::balancer(config.balancing()),
+        pid1: process::is_pid1(),
+        seed: clock::monotonic().as_nanos(),
+        events: hooks.event,
+    };
+    let result = Master::new(ring, parts, &config).run();
+    for (path, id) in bound.paths {
+        socket::unlink_own(&path, id);
+    }
+    result.map(drop)
+}
+
+fn failed(what: &str, errno: Errno) -> Error {
+    Error::new(ErrorKind::System, format!("cannot make {what}: {errno}"))
+}
+
+/// Raises RLIMIT_NOFILE as far as allowed. The default of `connections_max` yields to it; a number
+/// that somebody chose does not.
+fn fit_descriptors(config: &mut Config) -> Result<(), Error> {
+    let limit = process::raise_nofile();
+    let room = limit.saturating_sub(SPARE_FDS);
+    if config.connections_max() <= room {
+        return Ok(());
+    }
+    if config.connections_max() == Config::default().connections_max() && room > 0 {
+        let fits = config.setters().connections_max(room).map(drop);
+        return fits.map_err(|wrong| Error::new(ErrorKind::Config, wrong.to_string()));
+    }
+    let wanted = config.connections_max().saturating_add(SPARE_FDS);
+    let context = format!(
+        "connections_max = {} needs {wanted} descriptors a worker, RLIMIT_NOFILE allows {limit}",
+        config.connections_max()
+    );
+    Err(Error::new(ErrorKind::TooFewDescriptors, context))
+}
+
+/// All listeners of a pool, and what must be unlinked at its end.
+struct Bound {
+    addresses: Vec<Address>,
+    listeners: Vec<MasterListener>,
+    paths: Vec<(PathBuf, FileId)>,
+}
+
+impl Bound {
+    fn listen(config: &Config, mode: Mode, workers: u32) -> Result<Self, Error> {
+        let options = Options {
+            backlog: u32::try_from(config.backlog()).unwrap_or(u32::MAX),
+            reuse_port: false,
+            defer_accept: config.defer_accept(),
+        };
+        let mut bound = Self { addresses: Vec::new(), listeners: Vec::new(), paths: Vec::new() };
+        for (address, wanted) in (0..).zip(config.addresses()) {
+            let cannot = |failed: crate::sys::errno::Failed| failed.error(wanted);
+            match (wanted, mode) {
+                (Address::Tcp(socket), Mode::Shared) => {
+                    let group = socket::group(*socket, workers as usize, options).map_err(cannot)?;
+                    bound.keep(group, address, true).map_err(cannot)?;
+                }
+                (Address::Tcp(_), _) => {
+                    let fd = socket::listen(wanted, options).map_err(cannot)?;
+                    bound.keep(vec![fd], address, false).map_err(cannot)?;
+                }
+                (Address::Unix(path), _) => {
+                    let fd = socket::listen(wanted, options).map_err(cannot)?;
+                    bound.paths.extend(FileId::of(path).map(|id| (path.clone(), id)));
+                    bound.keep(vec![fd], address, false).map_err(cannot)?;
+                }
+            }
+        }
+        Ok(bound)
+    }
+
+    fn keep(
+        &mut self,
+        fds: Vec<Fd>,
+        address: u16,
+        a_slot_each: bool,
+    ) -> Result<(), crate::sys::errno::Failed> {
+        if let Some(first) = fds.first() {
+            self.addresses.push(socket::local_address(first)?);
+        }
+        let listeners = (0..).zip(fds).map(|(slot, fd)| MasterListener {
+            address,
+            slot: a_slot_each.then_some(slot),
+            fd,
+        });
+        self.listeners.extend(listeners);
+        Ok(())
+    }
+}
+
+/// What a forked child does: keep what is its own, make a ring and a handler, serve, end.
+fn launch<H: Handler, E: fmt::Display>(
+    config: Config,
+    board: Board,
+    inherited: Vec<i32>,
+    mut factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
+) -> crate::sys::ring::Launch {
+    let master = process::id();
+    Box::new(move |plan: &WorkerPlan<'_>, channel: Fd| {
+        let line = board.line(plan.line);
+        let listeners: Vec<(u16, Fd)> =
+            plan.listeners.iter().map(|(address, fd)| (*address, Fd::new(fd.raw()))).collect();
+        let mut keep: Vec<i32> = listeners.iter().map(|(_, fd)| fd.raw()).collect();
+        keep.push(channel.raw());
+        keep.extend_from_slice(&inherited);
+        process::close_all_but(&keep);
+        let signals = match signal::worker_signals(master) {
+            Ok(signals) => signals,
+            Err(errno) => return boot_failed(&channel, &format!("signals: {errno}")),
+        };
+        let ring = match Ring::new(RingSettings::WORKER) {
+            Ok(ring) => ring,
+            Err(errno) => return boot_failed(&channel, &format!("io_uring: {errno}")),
+        };
+        let info = WorkerInfo::new(plan.slot, plan.generation, board);
+        let handler = match factory(&info) {
+            Ok(handler) => handler,
+            Err(error) => return boot_failed(&channel, &error.to_string()),
+        };
+        let parts =
+            worker::Parts { slot: plan.slot, channel, signals: Some(signals), listeners, line };
+        Worker::new(ring, Http::new(handler, &config), parts, &config).run();
+        0
+    })
+}
+
+fn boot_failed(channel: &Fd, reason: &str) -> i32 {
+    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
+    let stamp = clock::unix_time() as f64;
+    if let Ok(bytes) = Message::worker_failed(reason, stamp).encode(CONTROL_MAX) {
+        // A master that cannot be told still sees the exit code.
+        let _ = scm::send_message(channel, &bytes, &[]);
+    }
+    EXIT_BOOT_FAILED
+}

@@ -1,0 +1,427 @@
+//! One request: from the connection to the handler, and its answer back. Contains panics. Pure.
+
+use super::answer::{Answer, FilePart, Pieces, Source, Ticket};
+use super::body::Body;
+use super::close::Refusal;
+use super::connection::{Connection, Http, State};
+use super::handler::{Handler, Upload};
+use super::head::{Framing, Head, Storage, Version, parse};
+use super::request::Request;
+use super::response::{Length, Payload, Persistence, Response};
+use crate::io::{Fd, Instant};
+use crate::protocol::{Close, Cx};
+use crate::stats::{CloseReason, Counter};
+use std::fmt;
+use std::mem;
+use std::os::fd::IntoRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A request whose body is coming.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    facts: Facts,
+    body: Body,
+    sink: Sink,
+    /// Since when it has been coming.
+    since: Instant,
+    /// How much of it came, the chunked coding included.
+    bytes: u64,
+}
+
+/// What becomes of a body.
+enum Sink {
+    /// Kept until it is whole, with the head that it belongs to.
+    Whole { head: Vec<u8>, body: Vec<u8> },
+    /// Passed on.
+    Upload(Box<dyn Upload>),
+}
+
+/// What an answer has to know of its request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    is_head: bool,
+    is_http10: bool,
+    keep_alive: bool,
+}
+
+impl Facts {
+    fn of(head: &Head<'_>) -> Self {
+        Self {
+            is_head: head.method == "HEAD",
+            is_http10: head.version == Version::Http10,
+            keep_alive: head.keep_alive,
+        }
+    }
+}
+
+/// Code of the application panicked. Its message was printed by the panic hook.
+#[derive(Debug)]
+pub(super) struct Panicked;
+
+/// Calls code of the application. The only place that catches panics: whatever state one leaves
+/// behind is the application's, and the connection that it struck is closed.
+pub(super) fn contained<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|_| Panicked)
+}
+
+/// Drops what may hold objects of the application, whose `Drop` may panic.
+pub(super) fn discard(state: State) {
+    if let State::Body(_) | State::Answer(_) = state {
+        let _ = contained(|| drop(state));
+    }
+}
+
+impl<H: Handler> Http<H> {
+    /// Serves the request that `input` begins with, or begins to read its body. Returns how much of
+    /// the input was used; `None` when the head is not complete.
+    pub(super) fn on_head(
+        &mut self,
+        connection: &mut Connection,
+        input: &[u8],
+        cx: &mut Cx<'_>,
+    ) -> Option<usize> {
+        let mut storage = Storage::new();
+        let head = match parse(input, &mut storage, &self.limits.head) {
+            Ok(Some(head)) => head,
+            Ok(None) => return None,
+            Err(refusal) => {
+                connection.state = State::Refused(refusal);
+                return Some(input.len());
+            }
+        };
+        connection.requests += 1;
+        cx.stats.add(Counter::Requests, 1);
+        match head.framing {
+            Framing::None | Framing::Length(0) => {
+                connection.spend(head.length);
+                self.serve(connection, &head, &[], cx);
+                Some(head.length)
+            }
+            Framing::Length(_) | Framing::Chunked => {
+                Some(self.begin_body(connection, &head, input, cx))
+            }
+        }
+    }
+
+    fn begin_body(
+        &mut self,
+        connection: &mut Connection,
+        head: &Head<'_>,
+        input: &[u8],
+        cx: &mut Cx<'_>,
+    ) -> usize {
+        let request = Request::new(head, &[], cx.fd, cx.lookup);
+        let Ok(upload) = contained(|| self.handler.upload(&request)) else {
+            self.on_panic(connection, Facts::of(head), cx);
+            return input.len();
+        };
+        let (head_bytes, here) = input.split_at(head.length);
+        if let (None, Framing::Length(length)) = (&upload, head.framing)
+            && let Some(body) = usize::try_from(length).ok().and_then(|length| here.get(..length))
+        {
+            // All of it is here: no copy.
+            let used = head.length + body.len();
+            connection.spend(used);
+            self.serve(connection, head, body, cx);
+            return used;
+        }
+        // RFC 9110 §10.1.1: not when the body has begun to come.
+        if head.expects_continue && here.is_empty() {
+            cx.out.buffer().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        let sink = match upload {
+            Some(upload) => Sink::Upload(upload),
+            None => Sink::Whole { head: head_bytes.to_vec(), body: Vec::new() },
+        };
+        let body = Body::new(head.framing, &self.limits.body);
+        connection.state = State::Body(Box::new(Incoming {
+            facts: Facts::of(head),
+            body,
+            sink,
+            since: cx.now,
+            bytes: 0,
+        }));
+        connection.since = cx.now;
+        connection.spend(head.length);
+        head.length
+    }
+
+    /// More of a body came. Returns how much of the input belongs to it.
+    pub(super) fn on_body(
+        &mut self,
+        connection: &mut Connection,
+        mut incoming: Box<Incoming>,
+        input: &[u8],
+        cx: &mut Cx<'_>,
+    ) -> usize {
+        let Incoming { body, sink, .. } = &mut *incoming;
+        let outcome = match sink {
+            Sink::Whole { body: whole, .. } => {
+                Ok(body.decode(input, &mut |bytes| whole.extend_from_slice(bytes)))
+            }
+            Sink::Upload(upload) => {
+                contained(|| body.decode(input, &mut |bytes| upload.write(bytes)))
+            }
+        };
+        let decoded = match outcome {
+            Ok(Ok(decoded)) => decoded,
+            Ok(Err(refusal)) => {
+                discard(State::Body(incoming));
+                connection.state = State::Refused(refusal);
+                return input.len();
+            }
+            Err(Panicked) => {
+                let facts = incoming.facts;
+                discard(State::Body(incoming));
+                self.on_panic(connection, facts, cx);
+                return input.len();
+            }
+        };
+        connection.since = cx.now;
+        connection.spend(decoded.used);
+        incoming.bytes += decoded.used as u64;
+        if decoded.done {
+            self.on_whole_body(connection, *incoming, cx);
+        } else if self.is_too_slow(&incoming, cx.now) {
+            discard(State::Body(incoming));
+            connection.state = State::Refused(Refusal::BODY_TOO_SLOW);
+        } else {
+            connection.state = State::Body(incoming);
+        }
+        decoded.used
+    }
+
+    fn is_too_slow(&self, incoming: &Incoming, now: Instant) -> bool {
+        let took = now.since(incoming.since);
+        let rate = u128::from(self.limits.body_rate_min);
+        took >= self.limits.body_timeout * 2
+            && u128::from(incoming.bytes) * 1000 < took.as_millis() * rate
+    }
+
+    fn on_whole_body(&mut self, connection: &mut Connection, incoming: Incoming, cx: &mut Cx<'_>) {
+        let facts = incoming.facts;
+        match incoming.sink {
+            Sink::Whole { head, body } => {
+                let mut storage = Storage::new();
+                match parse(&head, &mut storage, &self.limits.head) {
+                    Ok(Some(head)) => self.serve(connection, &head, &body, cx),
+                    // The same bytes were a head before; what else they could be has no answer but this.
+                    Ok(None) | Err(_) => connection.state = State::Refused(Refusal::BAD_REQUEST),
+                }
+            }
+            Sink::Upload(upload) => {
+                let mut response = mem::take(&mut self.response);
+                match contained(|| upload.finish(&mut response)) {
+                    Ok(()) => self.respond(connection, facts, response, cx),
+                    Err(Panicked) => self.on_panic(connection, facts, cx),
+                }
+            }
+        }
+    }
+
+    /// The request is whole: asks the handler and answers.
+    fn serve(
+        &mut self,
+        connection: &mut Connection,
+        head: &Head<'_>,
+        body: &[u8],
+        cx: &mut Cx<'_>,
+    ) {
+        let facts = Facts::of(head);
+        let mut response = mem::take(&mut self.response);
+        if head.target == "*" {
+            // RFC 9110 §9.3.7: asks whether the server is there, not for any resource of it.
+            response.status(204);
+            return self.respond(connection, facts, response, cx);
+        }
+        let request = Request::new(head, body, cx.fd, cx.lookup);
+        match contained(|| self.handler.handle(&request, &mut response)) {
+            Ok(()) => self.respond(connection, facts, response, cx),
+            Err(Panicked) => self.on_panic(connection, facts, cx),
+        }
+    }
+
+    /// Writes the answer, or what can be written of it now; what remains becomes the state.
+    pub(super) fn respond(
+        &mut self,
+        connection: &mut Connection,
+        facts: Facts,
+        mut response: Response,
+        cx: &mut Cx<'_>,
+    ) {
+        let has_body = !facts.is_head && response.may_have_body();
+        let source = match mem::take(&mut response.body) {
+            Payload::None => {
+                let last = self.write_head(connection, facts, &response, Length::Fixed(0), cx);
+                self.recycle(response);
+                return self.finish(connection, last, cx);
+            }
+            Payload::Bytes(bytes) => {
+                // RFC 9110 §15.3.6: 205 says that there is nothing.
+                let length = if facts.is_head || has_body { bytes.len() as u64 } else { 0 };
+                let last = self.write_head(connection, facts, &response, Length::Fixed(length), cx);
+                self.recycle(response);
+                if has_body {
+                    cx.out.body(bytes);
+                }
+                return self.finish(connection, last, cx);
+            }
+            Payload::After(delay, then) => {
+                Source::Ticket(Ticket { at: cx.now.after(delay), response, then })
+            }
+            Payload::Stream(stream) => {
+                let length = match stream.length() {
+                    Some(length) => Length::Fixed(length),
+                    None if facts.is_http10 => Length::UntilClose,
+                    None => Length::Chunked,
+                };
+                let last = self.write_head(connection, facts, &response, length, cx);
+                self.recycle(response);
+                if !has_body {
+                    let _ = contained(|| drop(stream));
+                    return self.finish(connection, last, cx);
+                }
+                Source::Stream(Pieces { stream, length, wake: None, last })
+            }
+            Payload::File(part) => {
+                if !has_body || part.len == 0 {
+                    let length = if response.may_have_body() { part.len } else { 0 };
+                    let last =
+                        self.write_head(connection, facts, &response, Length::Fixed(length), cx);
+                    self.recycle(response);
+                    return self.finish(connection, last, cx);
+                }
+                let fd = Fd::new(part.file.into_raw_fd());
+                Source::File(FilePart {
+                    fd,
+                    offset: part.offset,
+                    left: part.len,
+                    response: Some(response),
+                    last: None,
+                })
+            }
+        };
+        connection.state = State::Answer(Box::new(Answer { facts, source }));
+    }
+
+    /// Writes the head of an answer and counts it. Returns why it is the connection's last one.
+    pub(super) fn write_head(
+        &self,
+        connection: &Connection,
+        facts: Facts,
+        response: &Response,
+        length: Length,
+        cx: &mut Cx<'_>,
+    ) -> Option<CloseReason> {
+        let last = self.last(connection, facts, response, length);
+        let persistence = match last {
+            Some(_) => Persistence::Close,
+            None if facts.is_http10 => Persistence::KeepAlive,
+            None => Persistence::Implied,
+        };
+        cx.stats.add(Counter::Responses, 1);
+        match response.code() {
+            400..=499 => cx.stats.add(Counter::ClientErrors, 1),
+            500.. => cx.stats.add(Counter::ServerErrors, 1),
+            _ => {}
+        }
+        response.write_head(&self.date, length, persistence, cx.out.buffer());
+        last
+    }
+
+    /// Why no other request may follow, if so.
+    fn last(
+        &self,
+        connection: &Connection,
+        facts: Facts,
+        response: &Response,
+        length: Length,
+    ) -> Option<CloseReason> {
+        let max = self.limits.requests_max;
+        if !facts.keep_alive || length == Length::UntilClose {
+            Some(CloseReason::ClientAsked)
+        } else if response.wants_close() {
+            Some(CloseReason::HandlerAsked)
+        } else if !self.limits.keep_alive {
+            Some(CloseReason::KeepAliveOff)
+        } else if max != 0 && connection.requests >= max {
+            Some(CloseReason::RequestsMax)
+        } else if connection.is_drained() {
+            Some(CloseReason::Drain)
+        } else {
+            None
+        }
+    }
+
+    /// The answer is out, as far as it depends on us.
+    pub(super) fn finish(
+        &self,
+        connection: &mut Connection,
+        last: Option<CloseReason>,
+        cx: &Cx<'_>,
+    ) {
+        // The drain may have begun after the head had been written.
+        let drained = connection.is_drained().then_some(CloseReason::Drain);
+        connection.since = cx.now;
+        connection.begun = cx.now;
+        connection.state = match last.or(drained) {
+            None => State::Head,
+            Some(reason) => State::Closing(Close {
+                reason,
+                // Who asked for the close sends no more. Anybody else may be about to.
+                linger: reason != CloseReason::ClientAsked && !connection.eof,
+                now: false,
+            }),
+        };
+    }
+
+    /// The one answer to what we will not serve.
+    pub(super) fn on_refused(
+        &mut self,
+        connection: &mut Connection,
+        refusal: Refusal,
+        cx: &mut Cx<'_>,
+    ) {
+        self.response.become_plain(refusal.status);
+        self.write_last(cx);
+        let linger = !connection.eof;
+        connection.state = State::Closing(Close { reason: refusal.reason, linger, now: false });
+    }
+
+    /// Code of the application panicked before an answer began.
+    pub(super) fn on_panic(&mut self, connection: &mut Connection, facts: Facts, cx: &mut Cx<'_>) {
+        cx.stats.add(Counter::HandlerPanics, 1);
+        self.response.become_plain(500);
+        if facts.is_head {
+            self.response.reset();
+            self.response.status(500);
+        }
+        self.write_last(cx);
+        let linger = !connection.eof;
+        connection.state =
+            State::Closing(Close { reason: CloseReason::HandlerPanic, linger, now: false });
+    }
+
+    fn write_last(&mut self, cx: &mut Cx<'_>) {
+        cx.stats.add(Counter::Responses, 1);
+        let is_ours = self.response.code() >= 500;
+        cx.stats.add(if is_ours { Counter::ServerErrors } else { Counter::ClientErrors }, 1);
+        self.response.write_last(&self.date, cx.out.buffer());
+        self.response.reset();
+    }
+
+    /// Keeps a response, and the memory of its fields, for the next request.
+    pub(super) fn recycle(&mut self, mut response: Response) {
+        response.reset();
+        self.response = response;
+    }
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole { body, .. } => write!(f, "Whole({} bytes)", body.len()),
+            Self::Upload(_) => f.write_str("Upload"),
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! What an application builds and runs: a pool of workers behind one or more addresses.
+
+use crate::boot;
+use crate::config::{Balancing, Config, ConfigError, Mode, Setters};
+use crate::error::{Error, ErrorKind};
+use crate::event::Event;
+use crate::http::{Handler, Outcome, Request, Response};
+use crate::io::Address;
+use crate::ipc::board::{Board, WorkerState};
+use crate::stats::Counter;
+use std::fmt;
+
+/// A server to be: addresses, workers, limits. `serve` makes this process its master.
+///
+/// ```no_run
+/// use ringfort::Pool;
+///
+/// fn main() -> Result<(), ringfort::Error> {
+///     Pool::bind("127.0.0.1:8080")
+///         .workers(0) // 0: every CPU this cgroup may use
+///         .serve(|_req, res| res.text("Hello, World!")) // blocks until shutdown
+/// }
+/// ```
+#[must_use = "a pool does nothing until it serves"]
+pub struct Pool {
+    config: Config,
+    wrong: Option<ConfigError>,
+    hooks: Hooks,
+}
+
+/// Who is told what happens. Both must not block.
+pub(crate) struct Hooks {
+    pub(crate) started: Box<dyn FnMut(&Started)>,
+    pub(crate) event: Box<dyn FnMut(&Event)>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    /// A pool that listens on `HOST:PORT`, `[IPv6]:PORT` or `unix:PATH`; port 0 takes a free one.
+    pub fn bind(address: &str) -> Self {
+        Self::with_config(Config::default()).and_bind(address)
+    }
+
+    /// A pool with settings made elsewhere.
+    pub fn with_config(config: Config) -> Self {
+        let hooks = Hooks { started: Box::new(|_| {}), event: Box::new(|_| {}) };
+        Self { config, wrong: None, hooks }
+    }
+
+    /// Listens on one more address.
+    pub fn and_bind(self, address: &str) -> Self {
+        self.change(|config| config.add_address(address))
+    }
+
+    /// How many workers; 0: one per CPU that this process may use.
+    pub fn workers(self, count: u32) -> Self {
+        self.limits(|set| set.workers(u64::from(count)).map(drop))
+    }
+
+    /// How connections reach workers.
+    pub fn mode(self, mode: Mode) -> Self {
+        self.change(|config| {
+            config.set_mode(mode);
+            Ok(())
+        })
+    }
+
+    /// Which worker the master picks (centralized mode).
+    pub fn balancer(self, balancing: Balancing) -> Self {
+        self.change(|config| {
+            config.set_balancing(balancing);
+            Ok(())
+        })
+    }
+
+    /// Sets limits and timeouts:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// ringfort::Pool::bind("127.0.0.1:0").limits(|set| {
+    ///     set.head_timeout(Duration::from_secs(5))?.body_max(1 << 20)?;
+    ///     Ok(())
+    /// });
+    /// ```
+    pub fn limits(
+        self,
+        set: impl FnOnce(&mut Setters<'_>) -> Result<(), ConfigError>,
+    ) -> Self {
+        self.change(|config| set(&mut config.setters()))
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Config) -> Result<(), ConfigError>) -> Self {
+        // The first mistake is the one to report.
+        let result = change(&mut self.config);
+        self.wrong = self.wrong.take().or(result.err());
+        self
+    }
+
+    /// Calls this once the pool listens, before the first worker is forked. Must not block.
+    pub fn on_started(mut self, started: impl FnMut(&Started) + 'static) -> Self {
+        self.hooks.started = Box::new(started);
+        self
+    }
+
+    /// Calls this in the master for everything that happens. Must not block.
+    pub fn on_event(mut self, event: impl FnMut(&Event) + 'static) -> Self {
+        self.hooks.event = Box::new(event);
+        self
+    }
+
+    /// Serves with one function; blocks until TERM, INT or QUIT, and until what runs has finished.
+    ///
+    /// The handler is what it is at this moment in every worker: each has its own copy of the
+    /// process's memory. For state made after the fork use [`Pool::serve_with`].
+    ///
+    /// # Errors
+    ///
+    /// A wrong setting, an address that cannot be listened on, a machine without a usable
+    /// io_uring, more than one thread in this process, workers that never came up.
+    pub fn serve<F, R>(self, handler: F) -> Result<(), Error>
+    where
+        F: FnMut(&Request<'_>, &mut Response) -> R + 'static,
+        R: Outcome,
+    {
+        let mut handler = Some(handler);
+        // Only a worker calls this, and a worker calls it once: the master's own copy stays.
+        self.run(move |_| handler.take().ok_or("the handler is taken"))
+    }
+
+    /// Serves with a handler that each worker makes for itself after the fork: connections to a
+    /// database, caches, threads.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::serve`].
+    pub fn serve_with<H: Handler>(
+        self,
+        mut factory: impl FnMut(&WorkerInfo) -> H + 'static,
+    ) -> Result<(), Error> {
+        self.run(move |info| Ok::<_, &str>(factory(info)))
+    }
+
+    /// As [`Pool::serve_with`], for a factory that can fail: the worker then reports why and ends, and
+    /// is started again with back-off; when no worker ever comes up, the pool ends with the reasons.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::serve`].
+    pub fn try_serve_with<H: Handler, E: fmt::Display>(
+        self,
+        factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
+    ) -> Result<(), Error> {
+        self.run(factory)
+    }
+
+    fn run<H: Handler, E: fmt::Display>(
+        self,
+        factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
+    ) -> Result<(), Error> {
+        if let Some(wrong) = self.wrong {
+            return Err(Error::new(ErrorKind::Config, wrong.to_string()));
+        }
+        boot::run(self.config, self.hooks, factory)
+    }
+}
+
+/// What the pool is, once it listens.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// Where it listens, with the ports it got.
+    pub addresses: Vec<Address>,
+    /// The mode in use; never `Auto`.
+    pub mode: Mode,
+    /// Why that mode.
+    pub mode_reason: String,
+    /// How many workers.
+    pub workers: u32,
+    /// Why that many.
+    pub workers_reason: String,
+    /// Connections a worker may hold, after what RLIMIT_NOFILE allows.
+    pub connections_max: u64,
+    /// The kernel's release.
+    pub kernel: String,
+}
+
+/// What a worker knows of itself and of the pool.
+#[derive(Clone, Debug)]
+pub struct WorkerInfo {
+    slot: u32,
+    generation: u32,
+    board: Board,
+}
+
+impl WorkerInfo {
+    pub(crate) fn new(slot: u32, generation: u32, board: Board) -> Self {
+        Self { slot, generation, board }
+    }
+
+    /// Which slot it fills: 0 to workers − 1.
+    #[must_use]
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// How often its slot was filled before.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// All workers that live, as the board shows them now. Reads shared memory; costs no system call.
+    #[must_use]
+    pub fn workers(&self) -> Vec<WorkerStatus> {
+        let mut all: Vec<WorkerStatus> = (0..self.board.lines())
+            .map(|index| self.board.line(index))
+            .filter(|line| matches!(line.state(), WorkerState::Ready | WorkerState::Draining))
+            .map(|line| WorkerStatus {
+                slot: line.slot(),
+                generation: line.generation(),
+                draining: line.state() == WorkerState::Draining,
+                connections: line.open(),
+                requests: line.get(Counter::Requests),
+            })
+            .collect();
+        all.sort_by_key(|status| (status.slot, status.generation));
+        all
+    }
+}
+
+/// One worker, as the board shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerStatus {
+    /// Its slot.
+    pub slot: u32,
+    /// How often the slot was filled before.
+    pub generation: u32,
+    /// It finishes what runs and takes nothing new.
+    pub draining: bool,
+    /// Connections open now.
+    pub connections: u64,
+    /// Requests read since its birth.
+    pub requests: u64,
+}
+
+/// Which mode `Mode::Auto` means for these settings, and why.
+#[must_use]
+pub fn recommended(config: &Config, workers: u32) -> (Mode, &'static str) {
+    let tcp = config.addresses().iter().any(|address| matches!(address, Address::Tcp(_)));
+    match (config.mode(), tcp) {
+        (Mode::Centralized, _) => (Mode::Centralized, "as asked"),
+        (Mode::Shared, true) => (Mode::Shared, "as asked"),
+        (Mode::Shared | Mode::Auto, false) => {
+            (Mode::Centralized, "a Unix socket has one queue, so the master accepts")
+        }
+        (Mode::Auto, true) if workers == 1 => (Mode::Shared, "one worker: nothing to balance"),
+        (Mode::Auto, true) => (Mode::Shared, "the kernel balances, at the least cost a connection"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(address: &str, mode: Mode, workers: u32, want: Mode) {
+        let mut config = Config::default();
+        config.add_address(address).unwrap();
+        config.set_mode(mode);
+        assert_eq!(recommended(&config, workers).0, want);
+    }
+
+    #[test]
+    fn auto_becomes_what_the_addresses_allow() {
+        check("127.0.0.1:0", Mode::Auto, 1, Mode::Shared);
+        check("127.0.0.1:0", Mode::Auto, 4, Mode::Shared);
+        check("127.0.0.1:0", Mode::Centralized, 4, Mode::Centralized);
+        check("unix:/run/x", Mode::Shared, 4, Mode::Centralized);
+        check("unix:/run/x", Mode::Auto, 4, Mode::Centralized);
+    }
+
+    #[test]
+    fn the_first_mistake_is_reported() {
+        let error = Pool::bind("nowhere").workers(5000).serve(|_, res| res.text("")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("nowhere"), "{error}");
+    }
+}

@@ -1,0 +1,41 @@
+//! How the real master starts, signals and reaps its workers.
+
+use super::ring::Ring;
+use super::{process, socket};
+use crate::io::{Child, Errno, Exit, Fd, Processes, Signal, WorkerPlan};
+
+impl Processes for Ring {
+    /// Forks. The child runs what [`Ring::set_launch`] was given and ends with its code; it never
+    /// touches the master's ring, whose memory it does not even have.
+    fn spawn(&mut self, plan: WorkerPlan<'_>) -> Result<Child, Errno> {
+        let Some(launch) = &mut self.launch else { return Err(Errno::Denied) };
+        let (ours, theirs) = socket::seqpacket_pair()?;
+        let theirs_raw = theirs.raw();
+        let forked = process::spawn(|| launch(&plan, Fd::new(theirs_raw)));
+        socket::close(theirs);
+        match forked {
+            Ok(forked) => Ok(Child { pid: forked.pid, pidfd: forked.pidfd, channel: ours }),
+            Err(error) => {
+                socket::close(ours);
+                Err(error.errno())
+            }
+        }
+    }
+
+    fn signal(&mut self, pidfd: &Fd, signal: Signal) -> Result<(), Errno> {
+        process::signal(pidfd, signal)
+    }
+
+    fn reap(&mut self, pidfd: &Fd) -> Option<Exit> {
+        process::reap(pidfd)
+    }
+
+    fn reap_stranger(&mut self) -> bool {
+        // The master reaps its own workers by their pidfds first, so what is left is strange.
+        process::reap_stranger(|_| false)
+    }
+
+    fn spare(&mut self) -> Result<Fd, Errno> {
+        socket::spare()
+    }
+}
