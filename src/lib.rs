@@ -7,6 +7,7 @@
 pub mod config;
 pub mod error;
 #[doc(hidden)]
+pub mod event;
 pub mod fuzzing;
 pub mod http;
 #[doc(hidden)]
@@ -29,3 +30,4 @@ pub mod worker;
 
 pub use config::{Balancing, Config, ConfigError, Mode};
 pub use error::{Error, ErrorKind};
+pub use event::{Event, Level};

@@ -73,8 +73,8 @@ pub struct Next {
     pub again: bool,
     /// Call `resume` when all output has left.
     pub flushed: bool,
-    /// Read this much of the file at this offset, then call `file`. Repeated in every `Next` until the
-    /// bytes are there: one read at a time is enough.
+    /// Read this much of the file at this offset, then call `file`. Repeated in every `Next` until
+    /// the bytes are there: one read at a time is enough.
     pub read_file: Option<(u64, u32)>,
     /// Close when all output has left.
     pub close: Option<Close>,

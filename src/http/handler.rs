@@ -1,4 +1,4 @@
-//! What an application gives to the server: a handler, and the receivers and sources of long bodies. Pure.
+//! What an application gives to the server: handlers, receivers and sources of long bodies. Pure.
 
 use super::request::Request;
 use super::response::Response;

@@ -48,8 +48,8 @@ impl<'a> Request<'a> {
         self.head.query()
     }
 
-    /// The first value of this name in the query, decoded as forms encode it: `+` is a space. What is
-    /// not UTF-8 then is replaced by U+FFFD. A name without `=` has the empty value.
+    /// The first value of this name in the query, decoded as forms encode it: `+` is a space. What
+    /// is not UTF-8 then is replaced by U+FFFD. A name without `=` has the empty value.
     #[must_use]
     pub fn query_value(&self, name: &str) -> Option<Cow<'a, str>> {
         self.query()?.split('&').find_map(|pair| {

@@ -50,7 +50,7 @@ pub struct FileBody {
 /// A header field that cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidHeader {
-    /// The name is empty or holds something else than letters, digits and `!#$%&'*+-.^_|~` and the backtick.
+    /// The name is not a token (RFC 9110 §5.6.2): letters, digits, and some marks like `-`.
     Name,
     /// The value holds CR, LF, NUL or another control character.
     Value,
@@ -94,7 +94,7 @@ impl Response {
     ///
     /// # Errors
     ///
-    /// What would break the framing of the answer, or let its value begin another field, is refused.
+    /// What would break the framing of the answer, or let the value begin another field.
     pub fn header(&mut self, name: &str, value: &str) -> Result<&mut Self, InvalidHeader> {
         if name.is_empty() || !name.bytes().all(is_token) {
             return Err(InvalidHeader::Name);
@@ -149,9 +149,9 @@ impl Response {
         self.body = Payload::File(body);
     }
 
-    /// Answers later: the worker calls `answer` with this response after `delay`, to the millisecond, and
-    /// serves other connections in the meantime. Requests that follow on this connection wait. If the
-    /// connection ends before, `answer` is dropped without a call.
+    /// Answers later: the worker calls `answer` with this response after `delay`, to the
+    /// millisecond, and serves other connections in the meantime. Requests that follow on this
+    /// connection wait. If the connection ends before, `answer` is dropped without a call.
     pub fn after(&mut self, delay: Duration, answer: impl FnOnce(&mut Self) + 'static) {
         self.body = Payload::After(delay, Box::new(answer));
     }

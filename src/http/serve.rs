@@ -205,7 +205,7 @@ impl<H: Handler> Http<H> {
                 let mut storage = Storage::new();
                 match parse(&head, &mut storage, &self.limits.head) {
                     Ok(Some(head)) => self.serve(connection, &head, &body, cx),
-                    // The same bytes were a head before; what else they could be has no answer but this.
+                    // The same bytes were a head before, so they still are.
                     Ok(None) | Err(_) => connection.state = State::Refused(Refusal::BAD_REQUEST),
                 }
             }

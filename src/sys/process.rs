@@ -123,8 +123,8 @@ fn is_open(fd: i32) -> bool {
 }
 
 /// Closes every descriptor but these: what the application had open before the pool opened anything
-/// ([`open_fds`], taken then), and what this process needs of the pool's. So an application's file is
-/// never closed behind its back, and no worker holds a listener or a channel of another.
+/// ([`open_fds`], taken then), and what this process needs of the pool's. So an application's file
+/// is never closed behind its back, and no worker holds a listener or a channel of another.
 ///
 /// # Errors
 ///

@@ -83,8 +83,8 @@ impl Wanted {
     }
 }
 
-/// Runs one case in a process group of its own, which must be empty when it has ended. Answers why it
-/// failed, if it did.
+/// Runs one case in a process group of its own, which must be empty when it has ended. Answers why
+/// it failed, if it did.
 fn run_alone(name: &str, show_output: bool) -> Option<String> {
     let (ours, theirs) = UnixStream::pair().expect("a socket pair");
     ours.set_read_timeout(Some(TIMEOUT)).expect("a timeout");

@@ -7,12 +7,13 @@ mod limits;
 mod processes;
 mod raw;
 mod signals;
+mod traps;
 
 use harness::{Case, run};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cases: Vec<Case> =
-        [processes::CASES, signals::CASES, limits::CASES].into_iter().flatten().copied().collect();
+    let groups = [processes::CASES, signals::CASES, limits::CASES, traps::CASES];
+    let cases: Vec<Case> = groups.into_iter().flatten().copied().collect();
     run(&cases)
 }

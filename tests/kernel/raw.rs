@@ -99,3 +99,32 @@ pub(crate) fn forbid(call: libc::c_long, errno: i32) {
     let answer = unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) };
     assert_eq!(answer, 0);
 }
+
+/// Stops this process until somebody lets it go on.
+pub(crate) fn stop() {
+    raise(libc::SIGSTOP);
+}
+
+/// Waits until a child has stopped (waitpid(2), WUNTRACED).
+pub(crate) fn wait_until_stopped(pid: u32) {
+    let pid = i32::try_from(pid).expect("a process number");
+    let mut status = 0;
+    // SAFETY: fills a local.
+    let answer = unsafe { libc::waitpid(pid, &raw mut status, libc::WUNTRACED) };
+    assert_eq!(answer, pid);
+    assert!(libc::WIFSTOPPED(status), "it ended instead: status {status:#x}");
+}
+
+/// The trap itself: a send and a close of the same socket, queued in one submission.
+pub(crate) fn send_then_close(socket: Fd, bytes: &[u8]) {
+    let mut ring = io_uring::IoUring::new(8).expect("a ring");
+    let fd = io_uring::types::Fd(socket.raw());
+    let length = u32::try_from(bytes.len()).expect("a short answer");
+    let flags = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+    let send = io_uring::opcode::Send::new(fd, bytes.as_ptr(), length).flags(flags).build();
+    let close = io_uring::opcode::Close::new(fd).build();
+    // SAFETY: the bytes outlive both operations, which are waited for below.
+    let pushed = unsafe { ring.submission().push_multiple(&[send, close]) };
+    pushed.expect("there is room");
+    ring.submit_and_wait(2).expect("both complete");
+}
