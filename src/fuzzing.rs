@@ -3,6 +3,7 @@
 //! `fuzz/` calls them with what a fuzzer makes up, `tests/fuzz_corpus.rs` with the inputs that
 //! were kept.
 
+mod connection;
 mod plain_chunk;
 mod plain_head;
 
@@ -18,8 +19,13 @@ use std::sync::LazyLock;
 pub type Target = fn(&[u8]);
 
 /// All targets, by the name of their folder in `fuzz/corpus`.
-pub const TARGETS: &[(&str, Target)] =
-    &[("head", head), ("chunk", chunk), ("frame", frame), ("message", message)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("head", head),
+    ("chunk", chunk),
+    ("connection", connection),
+    ("frame", frame),
+    ("message", message),
+];
 
 /// A head is refused, incomplete or served, wherever it is cut, and a plain parser serves the same.
 pub fn head(data: &[u8]) {
@@ -46,6 +52,23 @@ pub fn chunk(data: &[u8]) {
         let complete = (decoded.end == Ok(true)).then_some((decoded.content, decoded.used));
         assert_eq!(complete, plain_chunk::decode(data), "{}", data.escape_ascii());
     }
+}
+
+/// A client gets the same answers and the same end wherever its requests are cut, and however soon
+/// the answers leave.
+pub fn connection(data: &[u8]) {
+    let serve = |pieces: &mut dyn Iterator<Item = &[u8]>, room| {
+        let (output, reason) = connection::serve(pieces, room);
+        // It is sent only when nothing of the body has come yet.
+        let text = String::from_utf8_lossy(&output).replace("HTTP/1.1 100 Continue\r\n\r\n", "");
+        (text, reason)
+    };
+    let whole = serve(&mut [data].into_iter(), 1 << 20);
+    for cut in cuts(data) {
+        let (first, second) = data.split_at(cut);
+        assert_eq!(serve(&mut [first, second].into_iter(), 1 << 20), whole, "cut at {cut}");
+    }
+    assert_eq!(serve(&mut data.chunks(1), 1), whole, "byte by byte");
 }
 
 /// `GET / 1.1 none keep`: method, target, version, framing, what follows, and `continue`.

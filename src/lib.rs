@@ -4,10 +4,11 @@
 //! serve, each on its own io_uring. Read in this order: the pool an application builds, the master,
 //! the worker, HTTP, the wire between them, and the seam to the kernel with its two sides.
 
+mod boot;
 pub mod config;
 pub mod error;
-#[doc(hidden)]
 pub mod event;
+#[doc(hidden)]
 pub mod fuzzing;
 pub mod http;
 #[doc(hidden)]
@@ -16,6 +17,7 @@ pub mod io;
 pub mod ipc;
 #[doc(hidden)]
 pub mod master;
+pub mod pool;
 #[doc(hidden)]
 pub mod protocol;
 #[cfg(feature = "sim")]
@@ -31,3 +33,4 @@ pub mod worker;
 pub use config::{Balancing, Config, ConfigError, Mode};
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Level};
+pub use pool::{Pool, Started, WorkerInfo, WorkerStatus};
