@@ -3,8 +3,10 @@
 //! `fuzz/` calls them with what a fuzzer makes up, `tests/fuzz_corpus.rs` with the inputs that
 //! were kept.
 
+mod connection;
 mod plain_chunk;
 mod plain_head;
+pub mod script;
 
 use crate::config::Config;
 use crate::http::body::{Body, BodyLimits};
@@ -12,14 +14,20 @@ use crate::http::close::Refusal;
 use crate::http::head::{Framing, Head, HeadLimits, Storage, Version, parse};
 pub use crate::ipc::frame::fuzz as frame;
 pub use crate::ipc::message::fuzz as message;
+pub use connection::connection;
 use std::sync::LazyLock;
 
 /// What a target is.
 pub type Target = fn(&[u8]);
 
 /// All targets, by the name of their folder in `fuzz/corpus`.
-pub const TARGETS: &[(&str, Target)] =
-    &[("head", head), ("chunk", chunk), ("frame", frame), ("message", message)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("head", head),
+    ("chunk", chunk),
+    ("connection", connection),
+    ("frame", frame),
+    ("message", message),
+];
 
 /// A head is refused, incomplete or served, wherever it is cut, and a plain parser serves the same.
 pub fn head(data: &[u8]) {

@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod error;
+pub mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod http;
@@ -29,3 +30,4 @@ pub mod worker;
 
 pub use config::{Balancing, Config, ConfigError, Mode};
 pub use error::{Error, ErrorKind};
+pub use files::Files;
