@@ -6,6 +6,8 @@
 
 pub mod config;
 pub mod error;
+#[doc(hidden)]
+pub mod event;
 pub mod files;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -30,4 +32,5 @@ pub mod worker;
 
 pub use config::{Balancing, Config, ConfigError, Mode};
 pub use error::{Error, ErrorKind};
+pub use event::{Event, Level};
 pub use files::Files;

@@ -13,8 +13,14 @@ fn main() -> ExitCode {
         Ok(command) => command,
         Err(usage) => return complain(&usage, Usage::HINT, USAGE),
     };
+    if let Command::Check(settings) | Command::Serve(settings) = &command
+        && let Err(usage) = settings.verify()
+    {
+        return complain(&usage, Usage::HINT, USAGE);
+    }
     let ended = match command {
         Command::Print(text) => print(&text),
+        Command::Check(settings) => print(&cli::report(&settings)),
         Command::Demo(_) | Command::Serve(_) => Ok(()),
     };
     match ended {

@@ -7,7 +7,7 @@ use super::Settings;
 use super::settings::{Place, names};
 
 /// One line per setting.
-pub(super) fn report(settings: &Settings) -> String {
+pub(crate) fn report(settings: &Settings) -> String {
     let lines: Vec<(String, String)> = names()
         .map(|name| match assignment(settings, name) {
             Some(value) => (format!("{name} = {value}"), comment(settings, name)),

@@ -4,10 +4,11 @@ mod check;
 mod help;
 mod settings;
 
-pub(crate) use settings::{Settings, Source};
+pub(crate) use check::report;
+pub(crate) use settings::Settings;
 
 use lexopt::Arg::{Long, Short, Value};
-use settings::Given;
+use settings::{Given, Source};
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -16,8 +17,10 @@ use std::path::{Path, PathBuf};
 /// What the command line asks for.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Command {
-    /// Print this and end: help, the version, or what `--check` found.
+    /// Print this and end: help or the version.
     Print(String),
+    /// Print every setting and where it came from.
+    Check(Settings),
     /// Without arguments: show what it can do, on loopback.
     Demo(Settings),
     /// Serve.
@@ -77,10 +80,7 @@ pub(crate) fn parse(
         return Ok(Command::Print(help::serve()));
     }
     let settings = Settings::layered(env, line.flags, line.config, read)?;
-    if line.check {
-        return Ok(Command::Print(check::report(&settings)));
-    }
-    Ok(Command::Serve(settings))
+    Ok(if line.check { Command::Check(settings) } else { Command::Serve(settings) })
 }
 
 #[derive(Default)]

@@ -135,6 +135,14 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Checks what only this machine knows.
+    pub(crate) fn verify(&self) -> Result<(), Usage> {
+        let Some(root) = &self.root else { return Ok(()) };
+        let place = Place("root", self.source("root"));
+        let wrong = |why: &dyn fmt::Display| Usage::new(format!("{place}: {root:?}: {why}"));
+        std::fs::read_dir(root).map(drop).map_err(|error| wrong(&error))
+    }
+
     /// Where a setting's value came from.
     pub(super) fn source(&self, name: &str) -> &Source {
         self.sources.get(name).unwrap_or(&Source::Default)

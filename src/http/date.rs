@@ -101,7 +101,8 @@ fn number(text: &str, digits: usize) -> Option<u64> {
 
 /// Year, month (from 1) and day (from 1) of a day since 1970. Years are counted from March, so that
 /// the leap day is the last of its year.
-fn civil(days: u64) -> (u64, u64, u64) {
+#[must_use]
+pub fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + DAYS_TO_1970;
     let era = days / DAYS_OF_ERA;
     let of_era = days % DAYS_OF_ERA;

@@ -116,8 +116,8 @@ impl<'a> Head<'a> {
         rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)))
     }
 
-    /// Name and port of the server that the client means: the authority of an absolute target, else the
-    /// Host field (RFC 9112 §3.3). `None`: HTTP/1.0 without Host.
+    /// Name and port of the server that the client means: the authority of an absolute target,
+    /// else the Host field (RFC 9112 §3.3). `None`: HTTP/1.0 without Host.
     #[must_use]
     pub fn host(&self) -> Option<&'a str> {
         self.host.and_then(|host| std::str::from_utf8(host).ok())
@@ -343,9 +343,9 @@ impl<'a> Known<'a> {
         for httparse::Header { name, value } in fields {
             // By length first: most fields are passed over for the price of one comparison.
             match name.len() {
-                4 if name.eq_ignore_ascii_case("host") => known.on_host(value)?,
-                6 if name.eq_ignore_ascii_case("expect") => known.on_expect(value),
-                10 if name.eq_ignore_ascii_case("connection") => known.on_connection(value),
+                4 if is(name, "host") => known.on_host(value)?,
+                6 if is(name, "expect") => known.on_expect(value),
+                10 if is(name, "connection") => known.on_connection(value),
                 14 if is_or_resembles(name, "content-length")? => known.on_length(value)?,
                 17 if is_or_resembles(name, "transfer-encoding")? => known.on_coding(value)?,
                 _ => {}
@@ -403,7 +403,7 @@ impl<'a> Known<'a> {
         match (self.coding, self.length) {
             (None, None) => Ok(Framing::None),
             (None, Some(length)) => Ok(Framing::Length(length)),
-            // RFC 9112 §6.3: both together may be request smuggling; §6.1: HTTP/1.0 has no codings.
+            // RFC 9112 §6.3: both together may be request smuggling. §6.1: 1.0 has no codings.
             (Some(_), Some(_)) => Err(Refusal::BAD_REQUEST),
             (Some(_), None) if version == Version::Http10 => Err(Refusal::BAD_REQUEST),
             (Some(Coding::Chunked), None) => Ok(Framing::Chunked),
@@ -412,15 +412,20 @@ impl<'a> Known<'a> {
     }
 }
 
-/// Whether a name of the same length is this one. Refuses it with `_` for `-`: others take the
-/// two for the same (CGI does), and a body would begin where we do not see it.
+/// Whether the name of a field is this one, whatever its case. Both have the same length. No byte
+/// of a token but a letter becomes a letter, and none but `-` becomes `-`, by the bit 0x20.
+fn is(name: &str, wanted: &str) -> bool {
+    name.bytes().zip(wanted.bytes()).fold(0, |differs, (a, b)| differs | ((a | 0x20) ^ b)) == 0
+}
+
+/// As [`is`]. Refuses the name with `_` for `-`: others take the two for the same (CGI does), and a
+/// body would begin where we do not see it.
 fn is_or_resembles(name: &str, wanted: &str) -> Result<bool, Refusal> {
-    if name.eq_ignore_ascii_case(wanted) {
-        return Ok(true);
-    }
     let folded = name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
-    let resembles = folded.zip(wanted.bytes()).all(|(a, b)| a.eq_ignore_ascii_case(&b));
-    if resembles { Err(Refusal::BAD_REQUEST) } else { Ok(false) }
+    if !folded.zip(wanted.bytes()).all(|(a, b)| a.eq_ignore_ascii_case(&b)) {
+        return Ok(false);
+    }
+    if name.contains('_') { Err(Refusal::BAD_REQUEST) } else { Ok(true) }
 }
 
 /// `1*DIGIT` (RFC 9110 §8.6), as many as a `u64` can need.
@@ -434,8 +439,8 @@ fn parse_length(value: &[u8]) -> Option<u64> {
     })
 }
 
-/// `None`: not a list of codings, chunked before another one, or `identity`, which is no longer a coding
-/// (RFC 9112 §7).
+/// `None`: not a list of codings, chunked before another one, or `identity`, which is no longer a
+/// coding (RFC 9112 §7).
 fn parse_coding(value: &[u8]) -> Option<Coding> {
     let mut last = None;
     for coding in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
@@ -452,7 +457,7 @@ fn parse_coding(value: &[u8]) -> Option<Coding> {
 const CRLF: usize = 2;
 /// The CRLF of the request line and that of the empty line.
 const LINE_ENDS: usize = 2 * CRLF;
-/// Fields that a head may have without an allocation: the default of `headers_max`. Fits a page of stack.
+/// Fields that a head may have without an allocation: the default of `headers_max`. Fits a page.
 const FEW: usize = 100;
 /// Empty lines before a request line that are forgiven.
 const EMPTY_LINES_MAX: usize = 4;

@@ -32,19 +32,26 @@ pub(super) fn is_authority(bytes: &[u8]) -> bool {
 fn reg_name_length(bytes: &[u8]) -> usize {
     let mut at = 0;
     loop {
+        let rest = &bytes[at..];
+        at += rest.iter().position(|b| !REG_NAME[usize::from(*b)]).unwrap_or(rest.len());
         match bytes[at..] {
-            [byte, ..] if is_reg_name(byte) => at += 1,
             [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => at += 3,
             _ => return at,
         }
     }
 }
 
-/// `unreserved` or `sub-delims` of RFC 3986 §2.
-fn is_reg_name(byte: u8) -> bool {
-    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~'
-        | b'!' | b'$' | b'&'..=b',' | b';' | b'=')
-}
+/// `unreserved` or `sub-delims` of RFC 3986 §2. A table: every request asks it for its Host.
+static REG_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 0x7f {
+        table[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&'..=b',' | b';' | b'=');
+        byte += 1;
+    }
+    table
+};
 
 /// `tchar` of RFC 9110 §5.6.2.
 pub(super) fn is_token(byte: u8) -> bool {

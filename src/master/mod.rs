@@ -1,1 +1,308 @@
-//! The process that accepts and supervises.
+//! The process that accepts and supervises: a loop over pure machines.
+//!
+//! A pass handles all completions, closes the copies that workers have received, acts on deadlines,
+//! takes arrivals, hands over in batches, and arms what must be armed. Nothing in it blocks.
+
+mod accept;
+pub mod balancer;
+pub mod command;
+mod handoff;
+pub mod ledger;
+pub mod listeners;
+pub mod pending;
+pub mod refuse;
+mod shutdown;
+mod sockets;
+mod supervise;
+pub mod workers;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::event::Event;
+use crate::io::{Completion, Fd, Instant, Io, Kind, Processes};
+use crate::ipc::board::Board;
+use accept::Accepting;
+use balancer::{Balancer, Load};
+use command::Command;
+use ledger::Ledger;
+pub use ledger::{RefuseReason, Report, WORKER_DIED};
+use listeners::Listeners;
+use pending::Pending;
+use refuse::Refusals;
+use shutdown::Phase;
+use sockets::{Signals, Sockets};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+use supervise::Process;
+use workers::Workers;
+
+/// A listener that the master holds.
+#[derive(Debug)]
+pub struct MasterListener {
+    /// Which of the pool's addresses it listens on.
+    pub address: u16,
+    /// Whose it is: a worker slot's (shared socket), or the master's alone (centralized).
+    pub slot: Option<u32>,
+    /// The socket: listening, not blocking.
+    pub fd: Fd,
+}
+
+/// What a master is made of, besides its kernel and its configuration.
+pub struct Parts {
+    /// All listeners. They are the master's for ever; a worker gets copies of those of its slot.
+    pub listeners: Vec<MasterListener>,
+    /// A signalfd (blocking) with HUP, INT, QUIT, TERM, USR1, USR2, CHLD, WINCH, TTIN and TTOU.
+    pub signals: Fd,
+    /// The shared page: at least three lines a worker.
+    pub board: Board,
+    /// How many slots; 1 or more.
+    pub workers: u32,
+    /// Who picks the worker for a connection; [`balancer::balancer`] makes one.
+    pub balancer: Box<dyn Balancer>,
+    /// Whether this process is PID 1 and must reap strangers.
+    pub pid1: bool,
+    /// Where the jitter of the back-off comes from.
+    pub seed: u64,
+    /// Who is told what happens. Must not block.
+    pub events: Box<dyn FnMut(&Event)>,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("listeners", &self.listeners).finish_non_exhaustive()
+    }
+}
+
+/// The master: its kernel, the machines that decide, and the descriptors they decide about.
+pub struct Master<I> {
+    io: I,
+    events: Box<dyn FnMut(&Event)>,
+    board: Board,
+    pid1: bool,
+    connections_max: u64,
+    drain_timeout: Duration,
+
+    workers: Workers,
+    listeners: Listeners,
+    pending: Pending,
+    ledger: Ledger,
+    balancer: Box<dyn Balancer>,
+    accepting: Accepting,
+    phase: Phase,
+
+    sockets: Sockets,
+    /// By line of the board.
+    processes: BTreeMap<u32, Process>,
+    refusals: Refusals,
+    signals: Signals,
+
+    /// One a slot, and whose line it is; made anew in each pass that hands over.
+    loads: Vec<Load>,
+    lines: Vec<u32>,
+    /// The books when the drain began.
+    before_drain: Report,
+    failure: Option<Error>,
+}
+
+impl<I: Io + Processes> Master<I> {
+    /// A master that has not begun: its first turn spawns the workers.
+    pub fn new(io: I, parts: Parts, config: &Config) -> Self {
+        let Parts { listeners: held, signals, board, workers, balancer, pid1, seed, events } =
+            parts;
+        assert!(workers > 0, "a pool without workers");
+        assert!(board.lines() / LINES_PER_WORKER >= workers, "three lines a worker");
+        let mut listeners = Listeners::default();
+        let sockets = Sockets::new(held, &mut listeners);
+        let pending_max = usize::try_from(config.pending_max()).unwrap_or(usize::MAX);
+        Self {
+            io,
+            events,
+            board,
+            pid1,
+            connections_max: config.connections_max(),
+            drain_timeout: config.drain_timeout(),
+            workers: Workers::new(workers, board.lines(), config.boot_timeout(), seed),
+            listeners,
+            pending: Pending::new(pending_max, config.pending_timeout()),
+            ledger: Ledger::default(),
+            balancer,
+            accepting: Accepting::default(),
+            phase: Phase::Starting,
+            sockets,
+            processes: BTreeMap::new(),
+            refusals: Refusals::new(config.linger_timeout()),
+            signals: Signals::new(signals),
+            loads: Vec::new(),
+            lines: Vec::new(),
+            before_drain: Report::default(),
+            failure: None,
+        }
+    }
+
+    /// Runs until the pool has drained.
+    ///
+    /// # Errors
+    ///
+    /// `WorkersFailed` with each slot's reason, when no worker ever came up.
+    pub fn run(mut self) -> Result<Report, Error> {
+        let mut done = Vec::new();
+        loop {
+            let deadline = self.turn(&mut done);
+            if self.is_done() {
+                return self.finish();
+            }
+            self.wait(deadline, &mut done);
+        }
+    }
+
+    /// Handles all of `done`, never blocks, and says when it must be called again at the latest.
+    pub fn turn(&mut self, done: &mut Vec<Completion>) -> Option<Instant> {
+        let now = self.io.now();
+        if self.phase == Phase::Starting {
+            self.start();
+        }
+        for completion in done.drain(..) {
+            self.on_completion(completion, now);
+        }
+        self.refusals.sent(&mut self.io);
+        self.settle(now);
+        self.supervise(now);
+        self.expire(now);
+        self.sweep(now);
+        self.dispatch();
+        self.advance(now);
+        self.arm();
+        self.next_deadline(now)
+    }
+
+    fn start(&mut self) {
+        let (workers, listeners) = (self.workers.slots(), self.listeners.count());
+        (self.events)(&Event::Started { workers, listeners });
+        self.signals.read(&mut self.io);
+        self.accepting.reserve = self.io.spare().ok();
+        self.phase = Phase::Running;
+    }
+
+    fn on_completion(&mut self, completion: Completion, now: Instant) {
+        match completion.token.kind {
+            Kind::Accept => self.on_accept(&completion, now),
+            Kind::Poll => self.on_poll(&completion, now),
+            Kind::Recv => self.refusals.on_recv(&mut self.io, completion),
+            Kind::SendNow => self.refusals.on_send(&completion),
+            Kind::Pass => self.on_pass(&completion, now),
+            Kind::Receive => self.on_receive(&completion, now),
+            Kind::Signal => self.on_signal(&completion, now),
+            Kind::Cancel => {}
+            Kind::Send | Kind::Read | Kind::Connect => {
+                unreachable!("the master submits no {:?}", completion.token.kind)
+            }
+        }
+    }
+
+    fn on_signal(&mut self, completion: &Completion, now: Instant) {
+        for signal in self.signals.completed(&mut self.io, completion, now) {
+            match command::command(signal, self.phase.is_draining()) {
+                Command::Drain => self.begin_drain(now),
+                Command::Stop => self.stop(now),
+                Command::Reap => self.reap(now),
+                Command::Ignore(why) => (self.events)(&Event::SignalIgnored { signal, why }),
+            }
+        }
+        if self.phase != Phase::Ending && self.signals.retry_at.is_none() {
+            self.signals.read(&mut self.io);
+        }
+    }
+
+    /// What has waited, lingered or paused long enough.
+    fn expire(&mut self, now: Instant) {
+        while let Some(arrival) = self.pending.expire(now) {
+            self.refuse(arrival.fd, RefuseReason::PendingTimeout, now);
+        }
+        self.refusals.expire(&mut self.io, now);
+        self.resume(now);
+        if self.signals.retry_at.is_some_and(|at| at <= now) && self.phase != Phase::Ending {
+            self.signals.read(&mut self.io);
+        }
+    }
+
+    fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        let waits_for_room = !self.pending.is_empty() && self.workers.any_is_ready();
+        let soon = self.ledger.has_copies() || waits_for_room;
+        let processes = self.processes.values().filter_map(Process::next_deadline);
+        [
+            self.workers.next_deadline(),
+            self.pending.next_deadline(),
+            self.refusals.next_deadline(),
+            self.accepting.next_deadline(),
+            self.signals.retry_at,
+            self.phase.next_deadline(),
+            self.listeners.readable(0).map(|_| now),
+            soon.then(|| now.after(SOON)),
+            processes.min(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Blocks until something completes or the deadline passes.
+    pub fn wait(&mut self, deadline: Option<Instant>, done: &mut Vec<Completion>) {
+        self.io.wait(self.refusals.sends(), deadline, done);
+    }
+
+    /// Whether the process may exit: all workers are gone, every operation has ended and every
+    /// descriptor is closed.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.phase == Phase::Done
+    }
+
+    /// The result of [`Master::run`], for who steps the master by hand. Call when it is done.
+    ///
+    /// # Errors
+    ///
+    /// As [`Master::run`].
+    pub fn finish(self) -> Result<Report, Error> {
+        let report = self.report();
+        self.failure.map_or(Ok(report), Err)
+    }
+
+    /// What became of all connections so far.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let lines = self.processes.keys().map(|&line| self.board.line(line));
+        let passing: usize = self.processes.values().map(Process::passing).sum();
+        let waiting = (self.pending.len() + passing) as u64;
+        let mut report = self.ledger.report(lines, waiting);
+        if self.phase.is_draining() {
+            report.since(&self.before_drain);
+        }
+        report
+    }
+
+    fn close(&mut self, fd: Fd) {
+        self.io.close(fd);
+        self.accepting.closed += 1;
+    }
+}
+
+impl<I> fmt::Debug for Master<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Master")
+            .field("phase", &self.phase)
+            .field("workers", &self.workers)
+            .field("pending", &self.pending)
+            .field("ledger", &self.ledger)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A slot's worker, its successor, and one that is not buried yet.
+const LINES_PER_WORKER: u32 = 3;
+/// How long the master sleeps at most while copies are out or arrivals wait for room: workers say
+/// how far they are on the board, and that wakes nobody.
+const SOON: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests;

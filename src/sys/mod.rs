@@ -7,13 +7,13 @@
 //! to its place.
 //!
 //! - **Descriptors.** An [`crate::io::Fd`] has one owner and is not `Clone`. A system call on a
-//!   wrong number answers `EBADF`; it can hurt memory only through a mapping, and the only file
-//!   mapped here is the sealed memfd of `shm`. So passing a descriptor's number to a system call needs
-//!   no argument of its own.
+//!   wrong number answers `EBADF`; it can hurt memory only through a mapping, and the only files
+//!   mapped here are the ring's own and the sealed memfd of `shm`. So passing a descriptor's number
+//!   to a system call needs no argument of its own.
 //! - **Pointers that a call reads or fills before it returns** (`bind`, `fstat`, `sigprocmask` …)
-//!   point to locals or borrowed slices that outlive the call, and their length is passed from the same
-//!   value. The types are the kernel's `repr(C)` structs, for which all zeroes is a valid value, so
-//!   they start as `zeroed` where the kernel fills them.
+//!   point to locals or borrowed slices that outlive the call, and their length is passed from the
+//!   same value. The types are the kernel's `repr(C)` structs, for which all zeroes is a valid
+//!   value, so they start as `zeroed` where the kernel fills them.
 //! - **Pointers that the ring keeps beyond the call** (`ring`, `buffers`, `scm`, `file`) point
 //!   into heap memory that belongs to the entry of that operation and is neither moved nor freed
 //!   before its last completion was seen. Dropping a ring before that leaks such memory instead.
@@ -25,8 +25,8 @@
 //! - **Signals.** No handler is ever installed, so no code of ours runs in one: signals are
 //!   blocked and read from a signalfd, ignored, or left at their default.
 //! - **Shared memory** is seen only as `&'static [AtomicU64]` and never unmapped. Its file is
-//!   sealed against shrinking, so no access can fault, whatever another process does; another process
-//!   can only change values, and values are never trusted as indices or lengths.
+//!   sealed against shrinking, so no access can fault, whatever another process does; another
+//!   process can only change values, and values are never trusted as indices or lengths.
 
 #![expect(unsafe_code, reason = "the one folder that talks to the kernel; see its argument above")]
 

@@ -8,7 +8,8 @@ use crate::io::Errno;
 use io_uring::{Probe, opcode};
 use std::{fs, io};
 
-/// The oldest Linux with all we use: IORING_SETUP_DEFER_TASKRUN is of 6.1, multishot receive of 6.0.
+/// The oldest Linux with all we use: IORING_SETUP_DEFER_TASKRUN is of 6.1, multishot receive of
+/// 6.0.
 pub const KERNEL_MIN: (u32, u32) = (6, 1);
 
 /// What this machine answered.
@@ -117,8 +118,8 @@ fn ask() -> Answer {
     }
 }
 
-/// Makes a ring with our flags, asks it for our operations and enters it once: a filter may block any of
-/// the three system calls. Answers the operations it lacks.
+/// Makes a ring with our flags, asks it for our operations and enters it once: a filter may block
+/// any of the three system calls. Answers the operations it lacks.
 fn try_ring() -> Result<Vec<&'static str>, Errno> {
     let refused = |error: io::Error| error.raw_os_error().map_or_else(last, errno);
     let mut ring = ring::build(RingSettings::SMALLEST.0, RingSettings::SMALLEST.1)?;

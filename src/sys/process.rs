@@ -69,6 +69,8 @@ pub fn spawn(child: impl FnOnce() -> i32) -> Result<Forked, SpawnError> {
     let pid = step("fork", answer).map_err(SpawnError::Failed)?;
     match pidfd_open(pid) {
         Ok(pidfd) => Ok(Forked { pid: pid.unsigned_abs(), pidfd }),
+        // While SIGCHLD is ignored the kernel itself reaps, and the number may be a stranger's now.
+        Err(failed) if failed.number == libc::ESRCH => Err(SpawnError::Failed(failed)),
         Err(failed) => {
             // It has not been waited for, so the number is still its own.
             kill_and_reap(pid);
@@ -121,8 +123,8 @@ fn is_open(fd: i32) -> bool {
 }
 
 /// Closes every descriptor but these: what the application had open before the pool opened anything
-/// ([`open_fds`], taken then), and what this process needs of the pool's. So an application's file is
-/// never closed behind its back, and no worker holds a listener or a channel of another.
+/// ([`open_fds`], taken then), and what this process needs of the pool's. So an application's file
+/// is never closed behind its back, and no worker holds a listener or a channel of another.
 ///
 /// # Errors
 ///

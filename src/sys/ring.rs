@@ -284,7 +284,7 @@ impl Io for Ring {
             Op::Send(socket, bytes, offset) => {
                 let rest = &bytes[offset..];
                 let length = rest.len().min(SEND_MAX);
-                let flags = libc::MSG_NOSIGNAL;
+                let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
                 let (start, length) = (rest.as_ptr(), u32::try_from(length).unwrap_or(0));
                 self.park(token, Parked::Send(bytes, offset));
                 opcode::Send::new(fd(socket), start, length).flags(flags).build()

@@ -76,8 +76,8 @@ fn map(fd: &Fd, bytes: usize) -> Result<&'static [AtomicU64], Failed> {
     }
     let start = NonNull::new(address.cast::<AtomicU64>())
         .ok_or(Failed { step: "mmap", number: libc::ENOMEM })?;
-    // SAFETY: mapped for reading and writing, page-aligned, never unmapped; its file has this size and
-    // can't shrink (sealed), so every word of it is there; and any bits are an AtomicU64. All
+    // SAFETY: mapped for reading and writing, page-aligned, never unmapped; its file has this size
+    // and can't shrink (sealed), so every word of it is there; and any bits are an AtomicU64. All
     // access is atomic, here and in the other processes.
     Ok(unsafe { std::slice::from_raw_parts(start.as_ptr(), bytes / WORD) })
 }

@@ -76,8 +76,8 @@ impl fmt::Debug for Mask {
 }
 
 /// Blocks these signals and opens a descriptor that reads them: non-blocking, close-on-exec. They
-/// come even where they were ignored: a signal that is ignored never gets to a signalfd, so those get
-/// their default back.
+/// come even where they were ignored: a signal that is ignored never gets to a signalfd, so those
+/// get their default back.
 ///
 /// Answers what was blocked before, for the time after the pool.
 ///
@@ -105,8 +105,8 @@ pub fn open(signals: &[i32]) -> Result<(Fd, Mask), Failed> {
 }
 
 /// What a worker makes of the signals it inherited: it ignores those that a terminal or an operator
-/// sends to the whole group, and obeys its channel; TERM drains it, read from the descriptor that is
-/// answered. USR1 and USR2 stay the application's if it has a handler, else they are ignored.
+/// sends to the whole group, and obeys its channel; TERM drains it, read from the descriptor that
+/// is answered. USR1 and USR2 stay the application's if it has a handler, else they are ignored.
 /// Nothing else is blocked: a child that the application starts must not inherit our mask.
 ///
 /// # Errors

@@ -270,8 +270,8 @@ pub fn duplicate(fd: &Fd) -> Result<Fd, Errno> {
     check(unsafe { libc::fcntl(fd.raw(), libc::F_DUPFD_CLOEXEC, 0) }).map(Fd::new)
 }
 
-/// A descriptor that stands for nothing: the reserve that is closed when descriptors run out, so that
-/// one arrival can still be taken, answered and closed.
+/// A descriptor that stands for nothing: the reserve that is closed when descriptors run out, so
+/// that one arrival can still be taken, answered and closed.
 ///
 /// # Errors
 ///

@@ -1,3 +1,5 @@
+//! CPUs and containers from captured files.
+
 use super::*;
 use std::collections::BTreeMap;
 

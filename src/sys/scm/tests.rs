@@ -1,3 +1,5 @@
+//! Messages with descriptors over real socket pairs.
+
 use super::*;
 use crate::sys::socket::{close, duplicate, seqpacket_pair, spare};
 use proptest::prelude::*;
@@ -41,7 +43,8 @@ proptest! {
         bytes in prop::collection::vec(any::<u8>(), 1..2000),
     ) {
         let (ours, theirs) = seqpacket_pair().unwrap();
-        let batch = Batch { bytes: bytes.clone(), fds: kinds.iter().copied().map(some_fd).collect() };
+        let fds = kinds.iter().copied().map(some_fd).collect();
+        let batch = Batch { bytes: bytes.clone(), fds };
         let out = OutMessage::new(batch);
         // SAFETY: the message outlives the call.
         let sent = unsafe { libc::sendmsg(ours.raw(), out.header(), SEND_FLAGS) };

@@ -1,3 +1,5 @@
+//! Listeners, groups and channels against the kernel.
+
 use super::*;
 use crate::error::ErrorKind;
 use proptest::prelude::*;

@@ -1,0 +1,300 @@
+//! What happened in the pool, as typed values: one log line each, with a level. Pure.
+
+use crate::io::{Errno, Exit};
+use crate::master::Report;
+use std::fmt;
+use std::time::Duration;
+
+/// How much an event matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Something failed, and somebody should look.
+    Error,
+    /// Something failed, and the pool dealt with it.
+    Warn,
+    /// The normal life of a pool.
+    Info,
+}
+
+impl Level {
+    /// Its name in a log line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+        }
+    }
+}
+
+/// Why the master killed a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KillReason {
+    /// It did not say READY within `boot_timeout`.
+    BootTimeout,
+    /// Its channel is closed, and it did not exit within the grace.
+    ChannelGone,
+    /// It did not end its drain in time.
+    DrainTimeout,
+    /// The pool was told to stop now.
+    Stopped,
+}
+
+impl KillReason {
+    /// As part of a sentence.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BootTimeout => "not ready within boot_timeout",
+            Self::ChannelGone => "its channel is closed and it did not exit",
+            Self::DrainTimeout => "not drained within drain_timeout",
+            Self::Stopped => "stopped now",
+        }
+    }
+}
+
+/// Why a worker's channel is not used any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChannelFault {
+    /// The worker closed its end.
+    EndOfFile,
+    /// A receive or a pass failed.
+    Failed(Errno),
+    /// A message that is none, came cut, with descriptors, or at the wrong time.
+    BadMessage(String),
+}
+
+impl fmt::Display for ChannelFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EndOfFile => f.write_str("end of file"),
+            Self::Failed(errno) => errno.fmt(f),
+            Self::BadMessage(what) => write!(f, "bad message: {}", what.escape_debug()),
+        }
+    }
+}
+
+/// Something that happened in the pool. `Display` is one line without a newline, whatever a worker
+/// said.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The master runs and is about to spawn its workers.
+    Started {
+        /// How many slots there are.
+        workers: u32,
+        /// How many listeners the master holds.
+        listeners: u32,
+    },
+    /// A worker was forked.
+    WorkerSpawned {
+        /// Which slot it fills.
+        slot: u32,
+        /// How often the slot was filled before.
+        generation: u32,
+        /// Its process.
+        pid: u32,
+    },
+    /// A worker serves.
+    WorkerReady {
+        /// Which slot it fills.
+        slot: u32,
+        /// Its process.
+        pid: u32,
+        /// From fork to READY.
+        boot: Duration,
+    },
+    /// A worker's process ended and was reaped.
+    WorkerExited {
+        /// Which slot it filled.
+        slot: u32,
+        /// Its process.
+        pid: u32,
+        /// How it ended.
+        exit: Exit,
+        /// From fork to the end.
+        uptime: Duration,
+        /// Connections that were open in it and are cut.
+        open: u64,
+        /// Whether we asked for it: a drain or a kill.
+        asked: bool,
+    },
+    /// A worker ended before it was ready.
+    WorkerBootFailed {
+        /// Which slot it was to fill.
+        slot: u32,
+        /// What it said, or how it ended.
+        reason: String,
+    },
+    /// The master killed a worker.
+    WorkerKilled {
+        /// Which slot it filled.
+        slot: u32,
+        /// Its process.
+        pid: u32,
+        /// Why.
+        reason: KillReason,
+    },
+    /// The kernel refused to fork; it is tried again.
+    SpawnRefused {
+        /// Which slot was to be filled.
+        slot: u32,
+        /// What the kernel said.
+        errno: Errno,
+        /// When it is tried again.
+        delay: Duration,
+    },
+    /// A slot stays empty for a while, because its workers keep dying.
+    BackOff {
+        /// Which slot.
+        slot: u32,
+        /// How long.
+        delay: Duration,
+    },
+    /// Connections were answered with 503 by the master. At most once a second.
+    Refused {
+        /// How many since the last such event.
+        count: u64,
+    },
+    /// Accepting failed for want of descriptors. At most once a second.
+    OutOfFds {
+        /// How many times since the last such event.
+        count: u64,
+    },
+    /// Accepting failed for another reason. At most once a second.
+    AcceptFailed {
+        /// What the kernel said last.
+        errno: Errno,
+    },
+    /// A worker's channel is not used any more; the worker is replaced.
+    ChannelBroken {
+        /// Which slot.
+        slot: u32,
+        /// Its process.
+        pid: u32,
+        /// Why.
+        fault: ChannelFault,
+    },
+    /// Connections that a dead worker had not begun go to others.
+    Redispatched {
+        /// Which slot had died.
+        slot: u32,
+        /// How many connections.
+        count: u64,
+    },
+    /// The application's balancer panicked; least connections serve on.
+    BalancerPanicked,
+    /// A signal that the master does not act on.
+    SignalIgnored {
+        /// Its number (signal(7)).
+        signal: u32,
+        /// Why.
+        why: &'static str,
+    },
+    /// The pool drains: nothing new is accepted.
+    DrainBegan {
+        /// How long it may take.
+        timeout: Duration,
+    },
+    /// The pool was told to stop now.
+    Stopping,
+    /// All workers are gone.
+    DrainEnded {
+        /// What became of all connections.
+        report: Box<Report>,
+    },
+}
+
+impl Event {
+    /// How much it matters.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        match self {
+            Self::WorkerExited { asked, exit: Exit::Code(0), .. } if *asked => Level::Info,
+            Self::Started { .. }
+            | Self::WorkerSpawned { .. }
+            | Self::WorkerReady { .. }
+            | Self::DrainBegan { .. }
+            | Self::Redispatched { .. } => Level::Info,
+            Self::DrainEnded { report } if report.is_clean() => Level::Info,
+            Self::WorkerExited { .. }
+            | Self::BackOff { .. }
+            | Self::Refused { .. }
+            | Self::SignalIgnored { .. }
+            | Self::Stopping
+            | Self::DrainEnded { .. }
+            | Self::SpawnRefused { .. } => Level::Warn,
+            Self::WorkerBootFailed { .. }
+            | Self::WorkerKilled { .. }
+            | Self::OutOfFds { .. }
+            | Self::AcceptFailed { .. }
+            | Self::ChannelBroken { .. }
+            | Self::BalancerPanicked => Level::Error,
+        }
+    }
+
+    /// Hands the event to the `log` facade.
+    #[cfg(feature = "log")]
+    pub fn log(&self) {
+        let level = match self.level() {
+            Level::Error => log::Level::Error,
+            Level::Warn => log::Level::Warn,
+            Level::Info => log::Level::Info,
+        };
+        log::log!(target: "ringfort", level, "{self}");
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started { workers, listeners } => {
+                write!(f, "master started: workers={workers} listeners={listeners}")
+            }
+            Self::WorkerSpawned { slot, generation, pid } => {
+                write!(f, "worker spawned: slot={slot} generation={generation} pid={pid}")
+            }
+            Self::WorkerReady { slot, pid, boot } => {
+                write!(f, "worker ready: slot={slot} pid={pid} boot={boot:?}")
+            }
+            Self::WorkerExited { slot, pid, exit, uptime, open, asked } => {
+                let how = if *asked { "ended" } else { "died" };
+                write!(
+                    f,
+                    "worker {how}: slot={slot} pid={pid} {exit}, uptime={uptime:?} open={open}"
+                )
+            }
+            Self::WorkerBootFailed { slot, reason } => {
+                write!(f, "worker did not come up: slot={slot}: {}", reason.escape_debug())
+            }
+            Self::WorkerKilled { slot, pid, reason } => {
+                write!(f, "worker killed: slot={slot} pid={pid}: {}", reason.name())
+            }
+            Self::SpawnRefused { slot, errno, delay } => {
+                write!(f, "cannot fork a worker: slot={slot}: {errno}; trying again in {delay:?}")
+            }
+            Self::BackOff { slot, delay } => {
+                write!(f, "worker keeps dying: slot={slot}: next one in {delay:?}")
+            }
+            Self::Refused { count } => write!(f, "connections answered with 503: {count}"),
+            Self::OutOfFds { count } => {
+                write!(f, "out of file descriptors: accept failed {count} times; `ulimit -n`")
+            }
+            Self::AcceptFailed { errno } => write!(f, "accept failed: {errno}; trying again"),
+            Self::ChannelBroken { slot, pid, fault } => {
+                write!(f, "channel of a worker broken: slot={slot} pid={pid}: {fault}")
+            }
+            Self::Redispatched { slot, count } => {
+                write!(f, "connections of a dead worker given to others: slot={slot} count={count}")
+            }
+            Self::BalancerPanicked => {
+                f.write_str("the application's balancer panicked: least connections from now on")
+            }
+            Self::SignalIgnored { signal, why } => write!(f, "signal {signal} ignored: {why}"),
+            Self::DrainBegan { timeout } => write!(f, "draining, at most {timeout:?}"),
+            Self::Stopping => f.write_str("stopping now"),
+            Self::DrainEnded { report } => write!(f, "drained: {report}"),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Handing over: weigh the workers, pick, pass a batch to each, keep copies until they have it.
+
+use super::Master;
+use super::balancer::{Balancer, LeastConnections, Load};
+use super::ledger::Arrival;
+use super::supervise::{Passing, Process};
+use super::workers::State;
+use crate::event::{ChannelFault, Event};
+use crate::io::{Batch, Completion, ErrnoClass, Instant, Io, Kind, Op, Owned, Processes, Token};
+use crate::ipc::handoff::Handoff;
+use crate::stats::Counter;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+impl<I: Io + Processes> Master<I> {
+    /// Closes the copies of what workers have received.
+    pub(super) fn settle(&mut self, now: Instant) {
+        for &line in self.processes.keys() {
+            let received = self.board.line(line).get(Counter::Received);
+            self.workers.moved(line, received, now);
+            for fd in self.ledger.settle(line, received) {
+                self.io.close(fd);
+                self.accepting.closed += 1;
+            }
+        }
+    }
+
+    /// Gives each waiting connection to a worker with room; one message a worker.
+    pub(super) fn dispatch(&mut self) {
+        if self.pending.is_empty() || !self.phase.hands_over() {
+            return;
+        }
+        self.weigh();
+        while !self.pending.is_empty()
+            && let Some(slot) = self.pick()
+            && let Some(process) = self.processes.get_mut(&self.lines[slot])
+            && let Some(arrival) = self.pending.pop()
+        {
+            let load = &mut self.loads[slot];
+            load.room -= 1;
+            load.connections += 1;
+            process.outbox.push(arrival);
+        }
+        for (&line, process) in &mut self.processes {
+            if !process.outbox.is_empty() {
+                process.pass(&mut self.io, line, self.ledger.handed(line));
+            }
+        }
+    }
+
+    fn weigh(&mut self) {
+        let slots = self.workers.slots() as usize;
+        self.loads.clear();
+        self.loads.resize(slots, Load::default());
+        self.lines.resize(slots, u32::MAX);
+        for (line, life) in self.workers.lives() {
+            let Some(process) = self.processes.get(&line) else { continue };
+            if life.state != State::Ready || !process.may_pass() {
+                continue;
+            }
+            let counters = self.board.line(line);
+            let received = counters.get(Counter::Received);
+            let in_transit = self.ledger.handed(line).saturating_sub(received);
+            let connections = in_transit + counters.open();
+            let room = self.connections_max.saturating_sub(connections);
+            let credits = CREDITS.saturating_sub(in_transit);
+            let slot = life.slot as usize;
+            self.lines[slot] = line;
+            self.loads[slot] = Load {
+                room: u32::try_from(room.min(credits).min(Batch::FDS_MAX as u64)).unwrap_or(0),
+                connections,
+                active: counters
+                    .get(Counter::Requests)
+                    .saturating_sub(counters.get(Counter::Responses)),
+            };
+        }
+    }
+
+    /// The slot of a worker with room, whatever the application's balancer says.
+    fn pick(&mut self) -> Option<usize> {
+        let picked = catch_unwind(AssertUnwindSafe(|| self.balancer.pick(&self.loads)));
+        match picked {
+            Ok(Some(slot)) if self.loads.get(slot).is_some_and(|load| load.room > 0) => Some(slot),
+            Ok(None) => None,
+            Ok(Some(_)) => LeastConnections::default().pick(&self.loads),
+            Err(_) => {
+                (self.events)(&Event::BalancerPanicked);
+                self.balancer = Box::new(LeastConnections::default());
+                self.balancer.pick(&self.loads)
+            }
+        }
+    }
+
+    pub(super) fn on_pass(&mut self, completion: &Completion, now: Instant) {
+        let line = completion.token.slot;
+        let owned = self.io.reclaim(completion.token);
+        let Some(process) = self.processes.get_mut(&line) else { return };
+        let Some(passing) = process.passing.take() else { return };
+        let mut batch = match owned {
+            Some(Owned::Batch(batch)) => batch,
+            Some(Owned::Bytes(..) | Owned::Message(_) | Owned::Buffer(_)) | None => {
+                Batch::default()
+            }
+        };
+        match passing {
+            Passing::Connections(mut marks) => {
+                let arrivals = batch.fds.drain(..).zip(marks.drain(..));
+                let arrivals = arrivals.map(|(fd, (listener, at))| Arrival { fd, listener, at });
+                match completion.result {
+                    Ok(_) => {
+                        let before = self.ledger.handed(line);
+                        self.ledger.hand_over(line, arrivals);
+                        let count = self.ledger.handed(line) - before;
+                        self.board.line(line).add(Counter::HandedOver, count);
+                    }
+                    Err(_) => arrivals.for_each(|arrival| self.pending.put_back(arrival)),
+                }
+                process.marks = marks;
+            }
+            Passing::Control if completion.result.is_err() => {
+                process.control = Some(std::mem::take(&mut batch.bytes));
+                process.retry_at = Some(now.after(super::SOON));
+            }
+            Passing::Control => {}
+        }
+        process.batch = batch;
+        if let Err(errno) = completion.result {
+            match errno.class() {
+                ErrnoClass::Retry | ErrnoClass::Pause | ErrnoClass::Expected => {
+                    let received = self.board.line(line).get(Counter::Received);
+                    self.workers.full(line, received, now);
+                }
+                ErrnoClass::Close => self.channel_broken(line, ChannelFault::Failed(errno), now),
+            }
+        }
+        self.join(line);
+    }
+}
+
+impl Process {
+    /// Sends what is in the outbox; `sequence`: connections handed to this life before.
+    fn pass<I: Io>(&mut self, io: &mut I, line: u32, sequence: u64) {
+        let Some(channel) = &self.channel else { return };
+        let mut handoff = Handoff::new(sequence);
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut marks = std::mem::take(&mut self.marks);
+        batch.bytes.clear();
+        for arrival in self.outbox.drain(..) {
+            handoff.push(arrival.listener);
+            marks.push((arrival.listener, arrival.at));
+            batch.fds.push(arrival.fd);
+        }
+        handoff.encode(&mut batch.bytes);
+        self.passing = Some(Passing::Connections(marks));
+        let token = Token::new(Kind::Pass, line, self.generation);
+        io.submit(token, Op::Pass(channel, batch));
+    }
+}
+
+/// Most connections in transit to one worker: two unfinished batches.
+const CREDITS: u64 = 2 * Batch::FDS_MAX as u64;

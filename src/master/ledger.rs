@@ -1,0 +1,320 @@
+//! What became of every connection: accepted = served + refused + cut + open, and what is in transit
+//! to whom. Pure.
+//!
+//! A connection is counted where it is decided: the master counts what it accepts, refuses and hands
+//! over; a worker counts on its line what it takes and how that ends. What a dead worker left open
+//! is cut. What was on its way to it goes to others, and counts for them.
+
+use crate::io::{Fd, Instant};
+use crate::ipc::board::Line;
+use crate::stats::{Class, CloseReason, Counter};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+
+/// A connection that the master accepted and still answers for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The connection.
+    pub fd: Fd,
+    /// The listener it arrived on, by index into the pool's addresses.
+    pub listener: u16,
+    /// When it was accepted.
+    pub at: Instant,
+}
+
+/// Why the master answered a connection with 503.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RefuseReason {
+    /// More were waiting for a worker than `pending_max`.
+    PendingMax,
+    /// It waited for a worker longer than `pending_timeout`.
+    PendingTimeout,
+    /// The master was out of descriptors.
+    OutOfFds,
+    /// The pool drains, and no worker could take it any more.
+    Draining,
+}
+
+impl RefuseReason {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::PendingMax, Self::PendingTimeout, Self::OutOfFds, Self::Draining];
+
+    /// Its name in metrics and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PendingMax => "pending_max",
+            Self::PendingTimeout => "pending_timeout",
+            Self::OutOfFds => "master_out_of_fds",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// The books of the pool.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    accepted: u64,
+    refused: [u64; RefuseReason::ALL.len()],
+    redispatched: u64,
+    deaths: u64,
+    killed: u64,
+    dead: Totals,
+    transit: BTreeMap<u32, Transit>,
+}
+
+/// What is on its way to one worker's life, in the order of its handing over.
+#[derive(Debug, Default)]
+struct Transit {
+    /// Connections ever handed over to this life.
+    handed: u64,
+    /// Of those, how many the worker is known to have received; their copies are closed.
+    settled: u64,
+    /// Our copies of the rest: `handed - settled` of them.
+    copies: VecDeque<Arrival>,
+}
+
+impl Ledger {
+    /// The master accepted one.
+    pub fn accept(&mut self) {
+        self.accepted += 1;
+    }
+
+    /// The master answered one with 503.
+    pub fn refuse(&mut self, reason: RefuseReason) {
+        self.refused[reason as usize] += 1;
+    }
+
+    /// The master killed a worker.
+    pub fn kill(&mut self) {
+        self.killed += 1;
+    }
+
+    /// A worker's life begins on this line.
+    pub fn begin(&mut self, line: u32) {
+        let earlier = self.transit.insert(line, Transit::default());
+        assert!(earlier.is_none(), "line {line} has two lives");
+    }
+
+    /// How many connections were ever handed over to the life on this line: the sequence of its
+    /// next message.
+    #[must_use]
+    pub fn handed(&self, line: u32) -> u64 {
+        self.transit.get(&line).map_or(0, |transit| transit.handed)
+    }
+
+    /// The kernel took these over for the worker; our copies are kept.
+    pub fn hand_over(&mut self, line: u32, arrivals: impl Iterator<Item = Arrival>) {
+        let transit = self.transit.get_mut(&line);
+        let transit = transit.expect("a handed-over connection has a life: `begin` made it");
+        let before = transit.copies.len();
+        transit.copies.extend(arrivals);
+        transit.handed += (transit.copies.len() - before) as u64;
+    }
+
+    /// The worker says that it has received so many: gives back the copies this covers, for closing.
+    pub fn settle(&mut self, line: u32, received: u64) -> impl Iterator<Item = Fd> + '_ {
+        self.transit
+            .get_mut(&line)
+            .into_iter()
+            .flat_map(move |transit| transit.settle(received))
+            .map(|arrival| arrival.fd)
+    }
+
+    /// Whether any copy is kept.
+    #[must_use]
+    pub fn has_copies(&self) -> bool {
+        self.transit.values().any(|transit| !transit.copies.is_empty())
+    }
+
+    /// The worker is dead: gives back what it had not received, oldest first. `settle` went before,
+    /// with its last word.
+    pub fn recover(&mut self, line: u32) -> VecDeque<Arrival> {
+        let Some(transit) = self.transit.get_mut(&line) else { return VecDeque::new() };
+        transit.handed = transit.settled;
+        self.redispatched += transit.copies.len() as u64;
+        std::mem::take(&mut transit.copies)
+    }
+
+    /// The worker is dead and was reaped, and nothing is being passed to it any more: adds up its
+    /// line, which is free then.
+    pub fn bury(&mut self, line: u32, counters: &Line) {
+        let transit = self.transit.remove(&line).unwrap_or_default();
+        assert!(transit.copies.is_empty(), "line {line} is buried with connections");
+        self.deaths += 1;
+        self.dead.add(counters);
+        self.dead.died += open_in(counters);
+    }
+
+    /// What became of all connections, the lines of the living included. `waiting`: accepted and
+    /// neither handed over nor refused.
+    #[must_use]
+    pub fn report(&self, lines: impl Iterator<Item = Line>, waiting: u64) -> Report {
+        let mut totals = self.dead.clone();
+        for line in lines {
+            totals.add(&line);
+        }
+        let in_transit: u64 = self.transit.values().map(|t| t.handed - t.settled).sum();
+        let mut report = Report {
+            accepted: self.accepted + totals.own,
+            served: totals.class(Class::Served),
+            open: totals.open() + in_transit + waiting,
+            open_at_death: totals.died,
+            redispatched: self.redispatched,
+            deaths: self.deaths,
+            killed: self.killed,
+            ..Report::default()
+        };
+        for (reason, &count) in RefuseReason::ALL.iter().zip(&self.refused) {
+            report.refused.insert(reason.name(), count);
+        }
+        for (reason, &count) in CloseReason::ALL.iter().zip(&totals.reasons) {
+            match reason.class() {
+                Class::Served => {}
+                Class::Refused => drop(report.refused.insert(reason.name(), count)),
+                Class::Cut => drop(report.cut.insert(reason.name(), count)),
+            }
+        }
+        report.cut.insert(WORKER_DIED, totals.died);
+        report.refused.retain(|_, count| *count > 0);
+        report.cut.retain(|_, count| *count > 0);
+        report
+    }
+}
+
+impl Transit {
+    fn settle(&mut self, received: u64) -> impl Iterator<Item = Arrival> + '_ {
+        // A worker that claims more than it was given claims what there is.
+        let received = received.clamp(self.settled, self.handed);
+        let count = usize::try_from(received - self.settled).unwrap_or(usize::MAX);
+        self.settled = received;
+        self.copies.drain(..count.min(self.copies.len()))
+    }
+}
+
+/// Lines added up.
+#[derive(Clone, Debug, Default)]
+struct Totals {
+    /// Connections that workers accepted by themselves.
+    own: u64,
+    /// Connections that workers took, from the master or by themselves.
+    taken: u64,
+    reasons: [u64; CloseReason::ALL.len()],
+    /// Open in workers when they died.
+    died: u64,
+}
+
+impl Totals {
+    fn add(&mut self, line: &Line) {
+        let adopted = line.get(Counter::Adopted);
+        let received = line.get(Counter::Received);
+        // A worker that died between its two counters had taken what either of them says.
+        self.own += adopted.saturating_sub(received);
+        self.taken += adopted.max(received);
+        for (sum, &reason) in self.reasons.iter_mut().zip(CloseReason::ALL) {
+            *sum += line.closed_for(reason);
+        }
+    }
+
+    fn class(&self, class: Class) -> u64 {
+        let of_class = CloseReason::ALL.iter().zip(&self.reasons);
+        of_class.filter(|(reason, _)| reason.class() == class).map(|(_, count)| count).sum()
+    }
+
+    fn open(&self) -> u64 {
+        let closed: u64 = self.reasons.iter().sum();
+        self.taken.saturating_sub(closed + self.died)
+    }
+}
+
+/// Connections open in the worker of this line, as far as it has said.
+#[must_use]
+pub fn open_in(line: &Line) -> u64 {
+    let mut totals = Totals::default();
+    totals.add(line);
+    totals.open()
+}
+
+/// Under which name a connection is cut that was open in a worker when it died.
+pub const WORKER_DIED: &str = "worker_died";
+
+/// What became of all connections: accepted = served + refused + cut + open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Connections accepted, by the master or by workers.
+    pub accepted: u64,
+    /// Of those, ended as they should.
+    pub served: u64,
+    /// Of those, told that we would not serve them, by reason; reasons without any are left out.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Of those, ended in the middle of something, by reason; reasons without any are left out.
+    pub cut: BTreeMap<&'static str, u64>,
+    /// Of those, waiting, in transit or open.
+    pub open: u64,
+    /// Connections open in workers when they died (they are in `cut`).
+    pub open_at_death: u64,
+    /// Connections that a dead worker had not begun and that went to others.
+    pub redispatched: u64,
+    /// Workers that ended, for whatever reason.
+    pub deaths: u64,
+    /// Workers that the master killed.
+    pub killed: u64,
+    /// Of those, since the drain began.
+    pub drained_killed: u64,
+    /// Connections that ended as they should since the drain began.
+    pub drained_served: u64,
+    /// Connections that we cut since the drain began: by its deadline, a stop, a death.
+    pub drained_cut: u64,
+}
+
+impl Report {
+    /// Whether the books balance.
+    #[must_use]
+    pub fn balances(&self) -> bool {
+        let refused: u64 = self.refused.values().sum();
+        let cut: u64 = self.cut.values().sum();
+        self.accepted == self.served + refused + cut + self.open
+    }
+
+    /// Whether the drain ended as it should: no worker was killed in it, no connection cut by us.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.drained_cut == 0 && self.drained_killed == 0
+    }
+
+    /// Says what happened since an earlier one.
+    pub(super) fn since(&mut self, earlier: &Self) {
+        self.drained_served = self.served.saturating_sub(earlier.served);
+        self.drained_cut = self.cut_by_us().saturating_sub(earlier.cut_by_us());
+        self.drained_killed = self.killed.saturating_sub(earlier.killed);
+    }
+
+    /// Connections that we cut, as opposed to those that their peers did.
+    fn cut_by_us(&self) -> u64 {
+        [CloseReason::DrainDeadline.name(), CloseReason::Stopped.name(), WORKER_DIED]
+            .iter()
+            .filter_map(|name| self.cut.get(name))
+            .sum()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let refused: u64 = self.refused.values().sum();
+        let cut: u64 = self.cut.values().sum();
+        write!(
+            f,
+            "accepted={} served={} refused={refused} cut={cut} open={}",
+            self.accepted, self.served, self.open
+        )?;
+        for (name, count) in self.refused.iter().chain(&self.cut) {
+            write!(f, " {name}={count}")?;
+        }
+        write!(
+            f,
+            " redispatched={} deaths={} killed={} drained_served={} drained_cut={}",
+            self.redispatched, self.deaths, self.killed, self.drained_served, self.drained_cut
+        )
+    }
+}

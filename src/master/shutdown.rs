@@ -1,0 +1,171 @@
+//! The end of a pool: stop accepting, hand over what is there, let the workers finish, count.
+
+use super::Master;
+use super::ledger::RefuseReason;
+use super::supervise::Passing;
+use crate::event::Event;
+use crate::io::{Instant, Io, Kind, Op, Processes, Token};
+use crate::ipc::message::{CONTROL_MAX, Message};
+use std::time::Duration;
+
+/// Where the master stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its first turn is to come.
+    Starting,
+    /// It accepts and hands over.
+    Running,
+    /// It accepts nothing new; what was accepted still goes to workers, until then at most.
+    Settling {
+        /// What waits longer is refused.
+        until: Instant,
+        /// When workers that have not finished are killed.
+        kill_at: Instant,
+    },
+    /// The workers finish; what comes back is refused.
+    Draining,
+    /// No worker is left; the last descriptors are closed.
+    Ending,
+    /// Nothing is left.
+    Done,
+}
+
+impl Phase {
+    /// Whether the end has begun.
+    pub(super) const fn is_draining(self) -> bool {
+        !matches!(self, Self::Starting | Self::Running)
+    }
+
+    /// Whether workers take connections.
+    pub(super) const fn hands_over(self) -> bool {
+        matches!(self, Self::Running | Self::Settling { .. })
+    }
+
+    pub(super) const fn next_deadline(self) -> Option<Instant> {
+        match self {
+            Self::Settling { until, .. } => Some(until),
+            Self::Starting | Self::Running | Self::Draining | Self::Ending | Self::Done => None,
+        }
+    }
+}
+
+impl<I: Io + Processes> Master<I> {
+    /// Drain: finish what runs, then exit.
+    pub(super) fn begin_drain(&mut self, now: Instant) {
+        self.before_drain = self.report();
+        self.workers.stop();
+        let until = now.after(SETTLE.min(self.drain_timeout));
+        let kill_at = now.after(self.drain_timeout).after(KILL_GRACE);
+        self.phase = Phase::Settling { until, kill_at };
+        (self.events)(&Event::DrainBegan { timeout: self.drain_timeout });
+    }
+
+    /// Stop now.
+    pub(super) fn stop(&mut self, now: Instant) {
+        (self.events)(&Event::Stopping);
+        self.end_now(now);
+    }
+
+    fn end_now(&mut self, now: Instant) {
+        if !self.phase.is_draining() {
+            self.before_drain = self.report();
+        }
+        if self.phase != Phase::Ending {
+            self.phase = Phase::Draining;
+        }
+        self.workers.stop();
+        for &line in self.processes.keys() {
+            self.workers.kill(line, now);
+        }
+        self.refusals.hurry(now);
+    }
+
+    /// Goes on to the next phase when this one is over; all of them in one pass, if need be.
+    pub(super) fn advance(&mut self, now: Instant) {
+        if self.phase == Phase::Running
+            && let Some(error) = self.boot_failure()
+        {
+            self.failure = Some(error);
+            self.end_now(now);
+        }
+        if !self.phase.is_draining() {
+            return;
+        }
+        self.close_listeners(now);
+        if let Phase::Settling { until, kill_at } = self.phase {
+            let settled = self.pending.is_empty() && !self.sockets.are_open();
+            let passing = self.processes.values().any(|process| process.passing() > 0);
+            if now >= until || (settled && !passing) {
+                self.phase = Phase::Draining;
+                self.tell_workers(kill_at, now);
+            }
+        }
+        if self.phase == Phase::Draining {
+            while let Some(arrival) = self.pending.pop() {
+                self.refuse(arrival.fd, RefuseReason::Draining, now);
+            }
+            if self.processes.is_empty() && !self.sockets.are_open() {
+                self.phase = Phase::Ending;
+            }
+        }
+        if self.phase == Phase::Ending
+            && self.refusals.is_empty()
+            && self.signals.close_join(&mut self.io)
+        {
+            if let Some(reserve) = self.accepting.reserve.take() {
+                self.io.close(reserve);
+            }
+            self.phase = Phase::Done;
+            let report = Box::new(self.report());
+            (self.events)(&Event::DrainEnded { report });
+        }
+    }
+
+    /// Takes a last look at every listener when the kernel has ended all operations on them, and
+    /// closes them. A worker sweeps and closes its own copy when it is told to drain.
+    fn close_listeners(&mut self, now: Instant) {
+        if self.sockets.are_open() && self.listeners.are_idle() {
+            self.sweep_all(now);
+            self.sockets.close(&mut self.io);
+            self.dispatch();
+        }
+    }
+
+    fn tell_workers(&mut self, kill_at: Instant, now: Instant) {
+        let drain = kill_at.since(now).saturating_sub(KILL_GRACE);
+        let unix = self.io.unix_time();
+        // Seconds since 1970 are exact in a float for 285 million years.
+        #[expect(clippy::cast_precision_loss, reason = "see above")]
+        let message = Message::shutdown(drain, unix as f64);
+        let message = message.encode(CONTROL_MAX).expect("one number is shorter than CONTROL_MAX");
+        let lines: Vec<u32> = self.processes.keys().copied().collect();
+        for line in lines {
+            self.workers.drain(line, kill_at);
+            if let Some(process) = self.processes.get_mut(&line) {
+                process.control = Some(message.clone());
+            }
+            self.pass_control(line);
+        }
+    }
+
+    /// Passes the control message that waits, unless a message is on its way.
+    pub(super) fn pass_control(&mut self, line: u32) {
+        if let Some(process) = self.processes.get_mut(&line)
+            && process.passing.is_none()
+            && let Some(channel) = &process.channel
+            && let Some(control) = process.control.take()
+        {
+            process.retry_at = None;
+            process.batch.bytes = control;
+            let batch = std::mem::take(&mut process.batch);
+            process.passing = Some(Passing::Control);
+            let token = Token::new(Kind::Pass, line, process.generation);
+            self.io.submit(token, Op::Pass(channel, batch));
+        }
+    }
+}
+
+/// How long a drain tries to give what was accepted to workers that have no room.
+const SETTLE: Duration = Duration::from_millis(500);
+/// How long after the drain's deadline a worker may take to cut and exit.
+const KILL_GRACE: Duration = Duration::from_millis(500);

@@ -1,0 +1,140 @@
+//! The descriptors that the master holds for its whole life: listeners and signals.
+
+use super::MasterListener;
+use super::command;
+use super::listeners::Listeners;
+use crate::io::{Completion, Errno, Fd, Instant, Io, Kind, Op, Owned, Token};
+use std::time::Duration;
+
+/// The listeners, those of a slot together, as a worker gets them.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    central: Vec<(u16, Fd)>,
+    slots: Vec<Vec<(u16, Fd)>>,
+    /// Where the listener of each place in the table of listeners is: whose, and which of them.
+    places: Vec<(Option<u32>, usize)>,
+}
+
+impl Sockets {
+    /// Enters each into the table.
+    pub(super) fn new(held: Vec<MasterListener>, listeners: &mut Listeners) -> Self {
+        let mut sockets = Self { central: Vec::new(), slots: Vec::new(), places: Vec::new() };
+        for listener in held {
+            listeners.add(listener.slot);
+            let group = match listener.slot {
+                None => &mut sockets.central,
+                Some(slot) => {
+                    let slot = slot as usize;
+                    if sockets.slots.len() <= slot {
+                        sockets.slots.resize_with(slot + 1, Vec::new);
+                    }
+                    &mut sockets.slots[slot]
+                }
+            };
+            sockets.places.push((listener.slot, group.len()));
+            group.push((listener.address, listener.fd));
+        }
+        sockets
+    }
+
+    /// A listener and the index of its address; `None` when it is closed.
+    pub(super) fn get(&self, place: u32) -> Option<&(u16, Fd)> {
+        let &(slot, index) = self.places.get(place as usize)?;
+        match slot {
+            None => self.central.get(index),
+            Some(slot) => self.slots.get(slot as usize)?.get(index),
+        }
+    }
+
+    /// Those of a slot.
+    pub(super) fn of_slot(&self, slot: u32) -> &[(u16, Fd)] {
+        self.slots.get(slot as usize).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn are_open(&self) -> bool {
+        !self.places.is_empty()
+    }
+
+    /// Closes all.
+    pub(super) fn close<I: Io>(&mut self, io: &mut I) {
+        self.places.clear();
+        let slots = std::mem::take(&mut self.slots).into_iter().flatten();
+        for (_, fd) in std::mem::take(&mut self.central).into_iter().chain(slots) {
+            io.close(fd);
+        }
+    }
+}
+
+/// The signalfd and the one read on it.
+#[derive(Debug)]
+pub(super) struct Signals {
+    fd: Option<Fd>,
+    reading: bool,
+    canceled: bool,
+    buffer: Option<Box<[u8]>>,
+    /// When to read again after a failure.
+    pub(super) retry_at: Option<Instant>,
+}
+
+impl Signals {
+    pub(super) fn new(fd: Fd) -> Self {
+        let buffer = Some(vec![0; SIGNALS_MAX * command::SIGNAL_RECORD].into_boxed_slice());
+        Self { fd: Some(fd), reading: false, canceled: false, buffer, retry_at: None }
+    }
+
+    /// Arms the read, if it is not.
+    pub(super) fn read<I: Io>(&mut self, io: &mut I) {
+        let Some(fd) = self.fd.as_ref().filter(|_| !self.reading) else { return };
+        let fresh = || vec![0; SIGNALS_MAX * command::SIGNAL_RECORD].into_boxed_slice();
+        let buffer = self.buffer.take().unwrap_or_else(fresh);
+        io.submit(TOKEN, Op::Read(fd, buffer, u64::MAX));
+        self.reading = true;
+        self.retry_at = None;
+    }
+
+    /// The signals it brought. The caller reads again, now or at `retry_at`.
+    pub(super) fn completed<I: Io>(
+        &mut self,
+        io: &mut I,
+        completion: &Completion,
+        now: Instant,
+    ) -> Vec<u32> {
+        self.reading = completion.more;
+        if let Some(Owned::Buffer(buffer)) = io.reclaim(completion.token) {
+            self.buffer = Some(buffer);
+        }
+        match (completion.result, &self.buffer) {
+            (Ok(bytes), Some(buffer)) => {
+                let bytes = buffer.len().min(bytes as usize);
+                command::signals(&buffer[..bytes]).collect()
+            }
+            (Ok(_) | Err(Errno::Interrupted), _) => Vec::new(),
+            (Err(_), _) => {
+                self.retry_at = Some(now.after(RETRY));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Cancels the read, waits for its last completion, closes. Call again until it is closed.
+    pub(super) fn close_join<I: Io>(&mut self, io: &mut I) -> bool {
+        self.retry_at = None;
+        if self.reading {
+            if !self.canceled {
+                self.canceled = true;
+                io.submit(TOKEN.with(Kind::Cancel), Op::Cancel(TOKEN));
+            }
+            return false;
+        }
+        if let Some(fd) = self.fd.take() {
+            io.close(fd);
+        }
+        true
+    }
+}
+
+const TOKEN: Token = Token { kind: Kind::Signal, slot: 0, generation: 0 };
+/// Signals that one read takes; more wait for the next.
+const SIGNALS_MAX: usize = 8;
+/// A read that failed is not armed again at once, so that it cannot spin.
+const RETRY: Duration = Duration::from_millis(100);

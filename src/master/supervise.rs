@@ -1,0 +1,371 @@
+//! Supervision: spawn, listen to the channel, kill, reap, join, bury.
+
+use super::Master;
+use super::ledger::{self, Arrival};
+use super::workers::{Action, State};
+use crate::error::{Error, ErrorKind};
+use crate::event::{ChannelFault, Event, KillReason};
+use crate::io::{
+    Batch, Completion, ErrnoClass, Exit, Fd, Instant, Io, Kind, Message, Op, Owned, Processes,
+    Signal, Token, WorkerPlan,
+};
+use crate::ipc::message::{self, CONTROL_MAX, MessageType};
+use crate::stats::Counter;
+use std::time::Duration;
+
+/// A worker's process as the master holds it: its descriptors and the operations on them.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) generation: u32,
+    pid: u32,
+    pidfd: Option<Fd>,
+    /// Our end of its channel; `None` once it is closed.
+    pub(super) channel: Option<Fd>,
+    /// The channel is not used any more, and closed when its operations have ended.
+    abandoned: bool,
+    /// The kernel holds the receive on the channel.
+    receiving: bool,
+    canceled: bool,
+    /// What the kernel is passing on the channel, one message at a time.
+    pub(super) passing: Option<Passing>,
+    /// The next message's connections.
+    pub(super) outbox: Vec<Arrival>,
+    /// A control message that waits for the channel.
+    pub(super) control: Option<Vec<u8>>,
+    /// When to try it again.
+    pub(super) retry_at: Option<Instant>,
+    /// It was reaped.
+    dead: bool,
+    /// Until when its last words are waited for.
+    last_words: Option<Instant>,
+    /// Memory of the last message, for the next.
+    pub(super) batch: Batch,
+    pub(super) marks: Vec<Mark>,
+}
+
+/// Listener and time of arrival of a connection whose descriptor is in a batch.
+type Mark = (u16, Instant);
+
+#[derive(Debug)]
+pub(super) enum Passing {
+    Connections(Vec<Mark>),
+    Control,
+}
+
+impl Process {
+    /// Whether connections may be passed to it now.
+    pub(super) const fn may_pass(&self) -> bool {
+        self.passing.is_none() && self.control.is_none() && !self.abandoned && !self.dead
+    }
+
+    /// How many connections are in the kernel's hands.
+    pub(super) fn passing(&self) -> usize {
+        match &self.passing {
+            Some(Passing::Connections(marks)) => marks.len(),
+            Some(Passing::Control) | None => 0,
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        [self.retry_at, self.last_words].into_iter().flatten().min()
+    }
+}
+
+impl<I: Io + Processes> Master<I> {
+    /// Spawns and kills what is due, and gets on with what waits for a channel.
+    pub(super) fn supervise(&mut self, now: Instant) {
+        while let Some(action) = self.workers.poll(now) {
+            match action {
+                Action::Spawn { slot, generation, line } => {
+                    self.spawn(slot, generation, line, now);
+                }
+                Action::Kill { line, reason, first } => self.kill(line, reason, first, now),
+            }
+        }
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let lines: Vec<u32> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| due(process.retry_at) || due(process.last_words))
+            .map(|(&line, _)| line)
+            .collect();
+        for line in lines {
+            self.pass_control(line);
+            self.end_last_words(line);
+            self.join(line);
+        }
+    }
+
+    fn spawn(&mut self, slot: u32, generation: u32, line: u32, now: Instant) {
+        let epoch = 0;
+        self.board.line(line).begin(slot, generation, epoch);
+        let listeners = self.sockets.of_slot(slot);
+        let child = match self.io.spawn(WorkerPlan { slot, generation, epoch, line, listeners }) {
+            Ok(child) => child,
+            Err(errno) => {
+                let delay = self.workers.spawn_refused(slot, now);
+                (self.events)(&Event::SpawnRefused { slot, errno, delay });
+                return;
+            }
+        };
+        let pid = child.pid;
+        self.workers.spawned(slot, line, now);
+        self.ledger.begin(line);
+        let process = Process {
+            generation,
+            pid,
+            pidfd: Some(child.pidfd),
+            channel: Some(child.channel),
+            abandoned: false,
+            receiving: false,
+            canceled: false,
+            passing: None,
+            outbox: Vec::new(),
+            control: None,
+            retry_at: None,
+            dead: false,
+            last_words: None,
+            batch: Batch::default(),
+            marks: Vec::new(),
+        };
+        self.processes.insert(line, process);
+        self.receive(line);
+        (self.events)(&Event::WorkerSpawned { slot, generation, pid });
+    }
+
+    fn receive(&mut self, line: u32) {
+        if let Some(process) = self.processes.get_mut(&line)
+            && let Some(channel) = &process.channel
+            && !process.abandoned
+        {
+            let token = Token::new(Kind::Receive, line, process.generation);
+            self.io.submit(token, Op::Receive(channel));
+            process.receiving = true;
+        }
+    }
+
+    pub(super) fn on_receive(&mut self, completion: &Completion, now: Instant) {
+        let line = completion.token.slot;
+        let owned = self.io.reclaim(completion.token);
+        let Some(process) = self.processes.get_mut(&line) else { return };
+        process.receiving = completion.more;
+        let heard = match (completion.result, owned) {
+            (Ok(0), _) => Err(ChannelFault::EndOfFile),
+            (Ok(_), Some(Owned::Message(message))) => self.on_message(line, message, now),
+            (Ok(_), _) => Err(ChannelFault::BadMessage("no message came".to_owned())),
+            (Err(errno), _) => match errno.class() {
+                ErrnoClass::Retry | ErrnoClass::Expected => Ok(()),
+                ErrnoClass::Pause | ErrnoClass::Close => Err(ChannelFault::Failed(errno)),
+            },
+        };
+        match heard {
+            Ok(()) => self.receive(line),
+            Err(fault) => self.channel_broken(line, fault, now),
+        }
+        self.join(line);
+    }
+
+    fn on_message(
+        &mut self,
+        line: u32,
+        message: Message,
+        now: Instant,
+    ) -> Result<(), ChannelFault> {
+        let strange = message.truncated || !message.fds.is_empty();
+        for fd in message.fds {
+            self.close(fd);
+        }
+        let bad = |what: &str| Err(ChannelFault::BadMessage(what.to_owned()));
+        if strange {
+            return bad("cut, or with descriptors");
+        }
+        let message = match message::Message::parse(&message.bytes, CONTROL_MAX) {
+            Ok(message) => message,
+            Err(error) => return bad(&error.to_string()),
+        };
+        let Some(life) = self.workers.life(line) else { return Ok(()) };
+        let (slot, state) = (life.slot, life.state);
+        match message.kind {
+            MessageType::WorkerReady => match state {
+                _ if message.slot() != Some(slot) => return bad("READY of another slot"),
+                State::Booting => self.on_ready(line, slot, now),
+                State::Ready | State::Full { .. } => return bad("READY twice"),
+                State::Draining | State::Killed | State::Dead => {}
+            },
+            MessageType::WorkerFailed => {
+                self.workers.boot_failed(line, message.reason().unwrap_or("no reason given"));
+            }
+            // An application's own; nobody here asks for them.
+            MessageType::ConnectionClosed | MessageType::WorkerMetrics => {}
+            MessageType::Shutdown | MessageType::Reload | MessageType::Other(_) => {
+                return bad(&format!("a worker does not say {}", message.kind.name()));
+            }
+        }
+        Ok(())
+    }
+
+    fn on_ready(&mut self, line: u32, slot: u32, now: Instant) {
+        if let Some(boot) = self.workers.ready(line, now)
+            && let Some(process) = self.processes.get(&line)
+        {
+            (self.events)(&Event::WorkerReady { slot, pid: process.pid, boot });
+        }
+    }
+
+    /// The channel is used no more. That alone is no death: the worker is given a grace to exit, and
+    /// a worker that has just died is reaped before anybody speaks of its channel.
+    pub(super) fn channel_broken(&mut self, line: u32, fault: ChannelFault, now: Instant) {
+        self.reap_one(line, now);
+        let Some(process) = self.processes.get_mut(&line) else { return };
+        if process.abandoned {
+            return;
+        }
+        process.abandoned = true;
+        process.control = None;
+        process.retry_at = None;
+        if process.dead {
+            return;
+        }
+        if fault != ChannelFault::EndOfFile
+            && let Some(life) = self.workers.life(line)
+        {
+            let (slot, pid) = (life.slot, process.pid);
+            (self.events)(&Event::ChannelBroken { slot, pid, fault });
+        }
+        self.workers.channel_gone(line, now);
+        self.join(line);
+    }
+
+    fn kill(&mut self, line: u32, reason: KillReason, first: bool, now: Instant) {
+        self.reap_one(line, now);
+        let Some(process) = self.processes.get(&line).filter(|process| !process.dead) else {
+            return;
+        };
+        // A failure is repeated with the next KILL; a process that is gone is reaped.
+        if let Some(pidfd) = &process.pidfd {
+            let _ = self.io.signal(pidfd, Signal::Kill);
+        }
+        if first && let Some(life) = self.workers.life(line) {
+            self.ledger.kill();
+            (self.events)(&Event::WorkerKilled { slot: life.slot, pid: process.pid, reason });
+        }
+    }
+
+    /// Children ended, one SIGCHLD for any number of them.
+    pub(super) fn reap(&mut self, now: Instant) {
+        let lines: Vec<u32> = self.processes.keys().copied().collect();
+        for line in lines {
+            self.reap_one(line, now);
+        }
+        while self.pid1 && self.io.reap_stranger() {}
+    }
+
+    fn reap_one(&mut self, line: u32, now: Instant) {
+        if let Some(process) = self.processes.get(&line)
+            && !process.dead
+            && let Some(pidfd) = &process.pidfd
+            && let Some(exit) = self.io.reap(pidfd)
+        {
+            self.on_exit(line, exit, now);
+        }
+    }
+
+    fn on_exit(&mut self, line: u32, exit: Exit, now: Instant) {
+        let Some(process) = self.processes.get_mut(&line) else { return };
+        process.dead = true;
+        process.control = None;
+        process.retry_at = None;
+        process.last_words = Some(now.after(LAST_WORDS));
+        let pid = process.pid;
+        let open = ledger::open_in(&self.board.line(line));
+        if let Some(death) = self.workers.exited(line, exit, now) {
+            let (slot, uptime, asked) = (death.slot, death.uptime, death.asked);
+            (self.events)(&Event::WorkerExited { slot, pid, exit, uptime, open, asked });
+            if let Some(delay) = death.delay.filter(|delay| !delay.is_zero()) {
+                (self.events)(&Event::BackOff { slot, delay });
+            }
+        }
+        self.recover(line);
+        self.join(line);
+    }
+
+    /// What the dead worker had not received goes to others, before all that came later.
+    fn recover(&mut self, line: u32) {
+        let received = self.board.line(line).get(Counter::Received);
+        for fd in self.ledger.settle(line, received) {
+            self.io.close(fd);
+            self.accepting.closed += 1;
+        }
+        let arrivals = self.ledger.recover(line);
+        let count = arrivals.len() as u64;
+        for arrival in arrivals {
+            self.pending.put_back(arrival);
+        }
+        if count > 0
+            && let Some(life) = self.workers.life(line)
+        {
+            (self.events)(&Event::Redispatched { slot: life.slot, count });
+        }
+    }
+
+    /// A dead worker's ring may hold the other end of its channel for a while (4 to 40 ms): what it
+    /// said before its end arrives before end-of-file, or not at all.
+    fn end_last_words(&mut self, line: u32) {
+        if let Some(process) = self.processes.get_mut(&line)
+            && process.dead
+        {
+            process.abandoned = true;
+            process.last_words = None;
+        }
+    }
+
+    /// Closes an abandoned channel when no operation uses it, and buries the dead whose channel is
+    /// closed.
+    pub(super) fn join(&mut self, line: u32) {
+        let Some(process) = self.processes.get_mut(&line).filter(|process| process.abandoned)
+        else {
+            return;
+        };
+        if process.receiving && !process.canceled {
+            process.canceled = true;
+            let token = Token::new(Kind::Receive, line, process.generation);
+            self.io.submit(token.with(Kind::Cancel), Op::Cancel(token));
+        }
+        if process.receiving || process.passing.is_some() {
+            return;
+        }
+        if let Some(channel) = process.channel.take() {
+            self.io.close(channel);
+        }
+        if process.dead {
+            self.bury(line);
+        }
+    }
+
+    fn bury(&mut self, line: u32) {
+        // What was being passed when it died came back only now.
+        self.recover(line);
+        self.ledger.bury(line, &self.board.line(line));
+        if let Some(pidfd) = self.processes.remove(&line).and_then(|process| process.pidfd) {
+            self.io.close(pidfd);
+        }
+        if let Some((slot, reason)) = self.workers.forget(line) {
+            (self.events)(&Event::WorkerBootFailed { slot, reason });
+        }
+    }
+
+    /// Whether every worker failed its first boot: nothing will ever serve here.
+    pub(super) fn boot_failure(&self) -> Option<Error> {
+        let reasons = self.workers.all_failed()?;
+        let reasons: Vec<String> = reasons
+            .iter()
+            .enumerate()
+            .map(|(slot, reason)| format!("slot {slot}: {}", reason.escape_debug()))
+            .collect();
+        let context = format!("no worker came up: {}", reasons.join("; "));
+        Some(Error::new(ErrorKind::WorkersFailed, context))
+    }
+}
+
+/// How long a dead worker's channel is listened to, at most.
+const LAST_WORDS: Duration = Duration::from_millis(100);

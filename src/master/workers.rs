@@ -1,0 +1,436 @@
+//! The table of worker slots and of the lives in them: who boots, serves, drains, is killed, and when
+//! the next one is spawned. Pure.
+//!
+//! A slot is a place in the pool; a life is one process in it. A life is known by its line on the
+//! board, which no two lives share, so that a slot may have an old and a new one at a time.
+
+use crate::event::KillReason;
+use crate::io::{Exit, Instant};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Where a life stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Forked; has not said READY.
+    Booting,
+    /// Serves and takes connections.
+    Ready,
+    /// Serves, but its channel had no room: takes connections again when its `received` counter has
+    /// moved from here, or after a while.
+    Full {
+        /// The counter when the channel had no room.
+        received: u64,
+        /// When to try anyway.
+        until: Instant,
+    },
+    /// Takes nothing new; is to exit by itself.
+    Draining,
+    /// A KILL was sent.
+    Killed,
+    /// Reaped; operations on its descriptors may still be with the kernel.
+    Dead,
+}
+
+/// One process in a slot.
+#[derive(Clone, Debug)]
+pub struct Life {
+    /// Which slot it fills.
+    pub slot: u32,
+    /// Where it stands.
+    pub state: State,
+    /// When it was forked.
+    pub born: Instant,
+    /// Whether we asked it to end.
+    pub asked: bool,
+    ready_at: Option<Instant>,
+    /// When it is killed, and why.
+    deadline: Option<(Instant, KillReason)>,
+    /// Why its boot failed, when it did.
+    boot_failure: Option<String>,
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Fork a worker; then say `spawned` or `spawn_refused`.
+    Spawn {
+        /// For which slot.
+        slot: u32,
+        /// How often that was filled before.
+        generation: u32,
+        /// On which line of the board.
+        line: u32,
+    },
+    /// Kill this life.
+    Kill {
+        /// Its line.
+        line: u32,
+        /// Why.
+        reason: KillReason,
+        /// Whether it was not killed before: a KILL is repeated until the process is reaped.
+        first: bool,
+    },
+}
+
+/// What a death means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// Which slot is empty now.
+    pub slot: u32,
+    /// From fork to the end.
+    pub uptime: Duration,
+    /// Whether we had asked for it.
+    pub asked: bool,
+    /// Whether it never was ready.
+    pub booting: bool,
+    /// When the next one is spawned, if one is.
+    pub delay: Option<Duration>,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct Workers {
+    slots: Vec<Slot>,
+    lives: BTreeMap<u32, Life>,
+    lines: u32,
+    boot_timeout: Duration,
+    jitter: Jitter,
+    /// Whether any worker ever was ready.
+    came_up: bool,
+    stopping: bool,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// Of its next life.
+    generation: u32,
+    next: Next,
+    /// Deaths in a row, none of them after a healthy run.
+    failures: u32,
+    last_delay: Duration,
+    boot_failure: Option<String>,
+}
+
+/// Who fills a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// The life on this line.
+    Life(u32),
+    /// One that is spawned then.
+    Spawn(Instant),
+    /// Nobody any more.
+    Never,
+}
+
+impl Workers {
+    /// So many slots, all to be filled at once, on a board of so many lines.
+    #[must_use]
+    pub fn new(slots: u32, lines: u32, boot_timeout: Duration, seed: u64) -> Self {
+        let empty = || Slot {
+            generation: 0,
+            next: Next::Spawn(Instant::default()),
+            failures: 0,
+            last_delay: Duration::ZERO,
+            boot_failure: None,
+        };
+        Self {
+            slots: (0..slots).map(|_| empty()).collect(),
+            lives: BTreeMap::new(),
+            lines,
+            boot_timeout,
+            jitter: Jitter(seed),
+            came_up: false,
+            stopping: false,
+        }
+    }
+
+    /// What to do now; ask until it answers `None`.
+    pub fn poll(&mut self, now: Instant) -> Option<Action> {
+        self.poll_kill(now).or_else(|| self.poll_spawn(now))
+    }
+
+    fn poll_kill(&mut self, now: Instant) -> Option<Action> {
+        let due = |life: &Life| life.deadline.is_some_and(|(deadline, _)| deadline <= now);
+        let (&line, life) = self.lives.iter_mut().find(|(_, life)| due(life))?;
+        let (_, reason) = life.deadline?;
+        let first = life.state != State::Killed;
+        if life.state == State::Booting && life.boot_failure.is_none() {
+            life.boot_failure = Some(reason.name().to_owned());
+        }
+        life.state = State::Killed;
+        life.deadline = Some((now.after(KILL_AGAIN), reason));
+        Some(Action::Kill { line, reason, first })
+    }
+
+    fn poll_spawn(&self, now: Instant) -> Option<Action> {
+        let due = |slot: &Slot| matches!(slot.next, Next::Spawn(at) if at <= now);
+        let index = self.slots.iter().position(due)?;
+        // Without a free line it waits until an earlier life is forgotten.
+        let line = (0..self.lines).find(|line| !self.lives.contains_key(line))?;
+        let slot = u32::try_from(index).ok()?;
+        Some(Action::Spawn { slot, generation: self.slots[index].generation, line })
+    }
+
+    /// When to ask again at the latest.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let kills = self.lives.values().filter_map(|life| life.deadline.map(|(at, _)| at));
+        let tries = self.lives.values().filter_map(|life| match life.state {
+            State::Full { until, .. } => Some(until),
+            State::Booting | State::Ready | State::Draining | State::Killed | State::Dead => None,
+        });
+        let room = u32::try_from(self.lives.len()).is_ok_and(|lives| lives < self.lines);
+        let spawns = self.slots.iter().filter_map(|slot| match slot.next {
+            Next::Spawn(at) if room => Some(at),
+            Next::Spawn(_) | Next::Life(_) | Next::Never => None,
+        });
+        kills.chain(tries).chain(spawns).min()
+    }
+
+    /// A worker was forked, as `poll` asked.
+    pub fn spawned(&mut self, slot: u32, line: u32, now: Instant) {
+        let entry = &mut self.slots[slot as usize];
+        let life = Life {
+            slot,
+            state: State::Booting,
+            born: now,
+            asked: false,
+            ready_at: None,
+            deadline: Some((now.after(self.boot_timeout), KillReason::BootTimeout)),
+            boot_failure: None,
+        };
+        entry.generation = entry.generation.wrapping_add(1);
+        entry.next = Next::Life(line);
+        let earlier = self.lives.insert(line, life);
+        assert!(earlier.is_none(), "line {line} has two lives");
+    }
+
+    /// The kernel would not fork: it is asked again after the delay that this returns.
+    pub fn spawn_refused(&mut self, slot: u32, now: Instant) -> Duration {
+        self.slots[slot as usize].failures += 1;
+        let delay = self.back_off(slot);
+        self.slots[slot as usize].next = Next::Spawn(now.after(delay));
+        delay
+    }
+
+    /// It says READY. Gives back how long that took; `None` if it is not booting any more.
+    pub fn ready(&mut self, line: u32, now: Instant) -> Option<Duration> {
+        let life = self.lives.get_mut(&line).filter(|life| life.state == State::Booting)?;
+        life.state = State::Ready;
+        life.ready_at = Some(now);
+        life.deadline = None;
+        self.came_up = true;
+        Some(now.since(life.born))
+    }
+
+    /// It says why it cannot come up; it exits by itself, or is killed when its boot is over.
+    pub fn boot_failed(&mut self, line: u32, reason: &str) {
+        if let Some(life) = self.lives.get_mut(&line) {
+            life.boot_failure = Some(reason.to_owned());
+        }
+    }
+
+    /// Its channel had no room, when its `received` counter stood here.
+    pub fn full(&mut self, line: u32, received: u64, now: Instant) {
+        if let Some(life) = self.lives.get_mut(&line)
+            && life.state == State::Ready
+        {
+            life.state = State::Full { received, until: now.after(FULL_RETRY) };
+        }
+    }
+
+    /// Its `received` counter stands here: a full one whose counter has moved has room again.
+    pub fn moved(&mut self, line: u32, received: u64, now: Instant) {
+        if let Some(life) = self.lives.get_mut(&line)
+            && let State::Full { received: before, until } = life.state
+            && (received != before || now >= until)
+        {
+            life.state = State::Ready;
+        }
+    }
+
+    /// It is asked to finish and exit, and killed at the deadline.
+    pub fn drain(&mut self, line: u32, deadline: Instant) {
+        if let Some(life) = self.running(line) {
+            life.asked = true;
+            life.retire(deadline, KillReason::DrainTimeout);
+        }
+    }
+
+    /// Its channel is not used any more, for whatever reason: it gets nothing new, has a grace to
+    /// exit by itself, and is then killed.
+    pub fn channel_gone(&mut self, line: u32, now: Instant) {
+        if let Some(life) = self.running(line) {
+            life.retire(now.after(CHANNEL_GRACE), KillReason::ChannelGone);
+        }
+    }
+
+    /// It is to be killed at the next `poll`.
+    pub fn kill(&mut self, line: u32, now: Instant) {
+        if let Some(life) = self.running(line) {
+            life.asked = true;
+            life.deadline = Some((now, KillReason::Stopped));
+        }
+    }
+
+    fn running(&mut self, line: u32) -> Option<&mut Life> {
+        let over = |state| matches!(state, State::Killed | State::Dead);
+        self.lives.get_mut(&line).filter(|life| !over(life.state))
+    }
+
+    /// It was reaped. Its line stays taken until `forget`.
+    pub fn exited(&mut self, line: u32, exit: Exit, now: Instant) -> Option<Death> {
+        let life = self.lives.get_mut(&line).filter(|life| life.state != State::Dead)?;
+        life.state = State::Dead;
+        life.deadline = None;
+        let booting = life.ready_at.is_none();
+        if booting && !life.asked {
+            life.boot_failure.get_or_insert_with(|| format!("{exit} before READY"));
+        }
+        let (slot, asked, uptime) = (life.slot, life.asked, now.since(life.born));
+        let served = life.ready_at.map_or(Duration::ZERO, |ready| now.since(ready));
+        let delay = self.follow(slot, line, served, now);
+        Some(Death { slot, uptime, asked, booting, delay })
+    }
+
+    /// Who follows the life on this line in its slot, and when.
+    fn follow(&mut self, slot: u32, line: u32, served: Duration, now: Instant) -> Option<Duration> {
+        let entry = &mut self.slots[slot as usize];
+        if entry.next != Next::Life(line) {
+            return None;
+        }
+        if self.stopping {
+            entry.next = Next::Never;
+            return None;
+        }
+        if served >= HEALTHY_RUN.max(entry.last_delay * HEALTHY_DELAYS) {
+            entry.failures = 0;
+        }
+        let delay = self.back_off(slot);
+        let entry = &mut self.slots[slot as usize];
+        entry.failures += 1;
+        entry.next = Next::Spawn(now.after(delay));
+        Some(delay)
+    }
+
+    /// At once after the first failure; then 50 ms, doubling to 1 s, each between half and whole so
+    /// that slots which died together do not come back together.
+    fn back_off(&mut self, slot: u32) -> Duration {
+        let entry = &mut self.slots[slot as usize];
+        let whole = match entry.failures {
+            0 => Duration::ZERO,
+            failures => (BACK_OFF * (1 << (failures - 1).min(16))).min(BACK_OFF_MAX),
+        };
+        entry.last_delay = self.jitter.half_to_whole(whole);
+        entry.last_delay
+    }
+
+    /// All its operations have ended: the line is free. Gives back why its boot failed, if it did.
+    pub fn forget(&mut self, line: u32) -> Option<(u32, String)> {
+        let life = self.lives.remove(&line)?;
+        assert_eq!(life.state, State::Dead, "line {line} is forgotten while its worker lives");
+        if life.asked || life.ready_at.is_some() {
+            return None;
+        }
+        let reason = life.boot_failure?;
+        self.slots[life.slot as usize].boot_failure = Some(reason.clone());
+        Some((life.slot, reason))
+    }
+
+    /// Nobody is spawned any more.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+        for slot in &mut self.slots {
+            if matches!(slot.next, Next::Spawn(_)) {
+                slot.next = Next::Never;
+            }
+        }
+    }
+
+    /// Whether no worker ever came up and every slot has failed: each slot's reason.
+    #[must_use]
+    pub fn all_failed(&self) -> Option<Vec<&str>> {
+        if self.came_up || self.stopping {
+            return None;
+        }
+        self.slots.iter().map(|slot| slot.boot_failure.as_deref()).collect()
+    }
+
+    /// The life on this line.
+    #[must_use]
+    pub fn life(&self, line: u32) -> Option<&Life> {
+        self.lives.get(&line)
+    }
+
+    /// All lives, by line; the dead whose line is not free yet included.
+    pub fn lives(&self) -> impl Iterator<Item = (u32, &Life)> {
+        self.lives.iter().map(|(&line, life)| (line, life))
+    }
+
+    /// Whether the slot has a worker that reads its listeners.
+    #[must_use]
+    pub fn is_served(&self, slot: u32) -> bool {
+        let serves = |life: &Life| matches!(life.state, State::Ready | State::Full { .. });
+        match self.slots.get(slot as usize).map(|slot| slot.next) {
+            Some(Next::Life(line)) => self.lives.get(&line).is_some_and(serves),
+            Some(Next::Spawn(_) | Next::Never) | None => false,
+        }
+    }
+
+    /// Whether any worker takes connections, or soon may.
+    #[must_use]
+    pub fn any_is_ready(&self) -> bool {
+        let serves = |life: &Life| matches!(life.state, State::Ready | State::Full { .. });
+        self.lives.values().any(serves)
+    }
+
+    /// How many slots there are.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+    }
+}
+
+impl Life {
+    /// Drains from now on; an earlier deadline stays.
+    fn retire(&mut self, deadline: Instant, reason: KillReason) {
+        self.state = State::Draining;
+        if self.deadline.is_none_or(|(earlier, _)| deadline < earlier) {
+            self.deadline = Some((deadline, reason));
+        }
+    }
+}
+
+/// Chance for the back-off, from one seed (splitmix64).
+#[derive(Debug)]
+struct Jitter(u64);
+
+impl Jitter {
+    fn half_to_whole(&mut self, whole: Duration) -> Duration {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        let half = whole / 2;
+        let nanos = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX);
+        half + Duration::from_nanos(mixed % nanos.saturating_add(1))
+    }
+}
+
+/// A run after READY that makes a slot's next failure its first.
+const HEALTHY_RUN: Duration = Duration::from_secs(1);
+/// The same, in delays: who waited a second must serve ten.
+const HEALTHY_DELAYS: u32 = 10;
+const BACK_OFF: Duration = Duration::from_millis(50);
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+/// How long a worker whose channel is gone may take to exit: its own drain in that case is as long.
+const CHANNEL_GRACE: Duration = Duration::from_secs(1);
+/// How long until a KILL that was followed by no death is repeated.
+const KILL_AGAIN: Duration = Duration::from_secs(1);
+/// How long a channel without room is left alone when its worker's counter does not move.
+const FULL_RETRY: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests;

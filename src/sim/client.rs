@@ -1,0 +1,346 @@
+//! Clients of many manners. Each knows what it asked and checks that it gets exactly that: whole,
+//! in order, nothing else.
+
+use super::kernel::{FileId, State};
+use super::prng::{Prng, Ratio};
+use super::trace::Fnv;
+use crate::io::{Errno, Half};
+use std::collections::VecDeque;
+
+/// How a client behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    /// One request at a time, on one connection.
+    Polite,
+    /// All requests at once.
+    Pipelining,
+    /// All requests at once, and reads their answers a few bytes at a time.
+    SlowReader,
+    /// All requests at once, then closes its sending half and reads to the end.
+    HalfClosing,
+    /// Goes away in the middle, with a reset.
+    Aborting,
+    /// Writes a few bytes at a time.
+    Dripping,
+}
+
+const STYLES: [Style; 6] = [
+    Style::Polite,
+    Style::Pipelining,
+    Style::SlowReader,
+    Style::HalfClosing,
+    Style::Aborting,
+    Style::Dripping,
+];
+
+#[derive(Clone, Debug)]
+struct Request {
+    target: String,
+    body: Vec<u8>,
+    /// It asks for the connection to be closed after the answer.
+    close: bool,
+}
+
+/// One client with its list of requests. It opens connections until each was answered.
+#[derive(Debug)]
+pub(super) struct Client {
+    style: Style,
+    prng: Prng,
+    todo: VecDeque<Request>,
+    asked: VecDeque<Request>,
+    asked_at: u64,
+    out: Vec<u8>,
+    inbox: Vec<u8>,
+    pub(super) stream: Option<FileId>,
+    connection: u32,
+    /// The last answer said that the connection ends.
+    told_close: bool,
+    sent_fin: bool,
+    next_at: u64,
+    pub(super) done: bool,
+    pub(super) tally: Tally,
+}
+
+/// What clients saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Connections opened.
+    pub connections: u64,
+    /// Right answers.
+    pub answered: u64,
+    /// Answers with status 503.
+    pub refused: u64,
+    /// Connections that ended without an answer they were owed, because their worker died.
+    pub cut: u64,
+}
+
+impl Tally {
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            connections: self.connections + other.connections,
+            answered: self.answered + other.answered,
+            refused: self.refused + other.refused,
+            cut: self.cut + other.cut,
+        }
+    }
+}
+
+const SECOND: u64 = 1_000_000_000;
+/// The longest anything may take: a stop, a slow boot and every timeout of the engine together.
+const PATIENCE: u64 = 200 * SECOND;
+
+/// What the application under test answers to a request: bytes that depend on all of it. The
+/// target is `/id/length`.
+#[must_use]
+pub fn answer(target: &str, body: &[u8]) -> Vec<u8> {
+    let mut hash = Fnv::default();
+    hash.eat(target.as_bytes());
+    hash.eat(body);
+    let length = target.rsplit('/').next().and_then(|text| text.parse().ok()).unwrap_or(0);
+    hash.0.to_be_bytes().into_iter().cycle().zip((0..=255_u8).cycle()).map(mix).take(length).collect()
+}
+
+fn mix((byte, number): (u8, u8)) -> u8 {
+    byte ^ number
+}
+
+impl Client {
+    pub(super) fn new(id: u64, now: u64, mut prng: Prng) -> Self {
+        let style = STYLES[prng.index(STYLES.len())];
+        let count = prng.range(1, 6);
+        let closes = prng.chance(Ratio::new(1, 2));
+        let request = |number| {
+            let length = match prng.range(0, 9) {
+                0..6 => prng.range(0, 200),
+                6..9 => prng.range(0, 10_000),
+                _ => prng.range(0, 300_000),
+            };
+            let body = match prng.range(0, 3) {
+                0 => (0..prng.range(0, 5000)).map(|_| b'a' + (number as u8)).collect(),
+                _ => Vec::new(),
+            };
+            let target = format!("/{id}.{number}/{length}");
+            Request { target, body, close: closes && number + 1 == count }
+        };
+        Self {
+            style,
+            todo: (0..count).map(request).collect(),
+            asked: VecDeque::new(),
+            asked_at: 0,
+            out: Vec::new(),
+            inbox: Vec::new(),
+            stream: None,
+            connection: 0,
+            told_close: false,
+            sent_fin: false,
+            next_at: now + prng.range(0, 3 * SECOND),
+            done: false,
+            tally: Tally::default(),
+            prng,
+        }
+    }
+
+    /// When it acts next, if nothing happens before; `None`: it waits for the server.
+    pub(super) fn due(&self, state: &State) -> Option<u64> {
+        if self.done {
+            return None;
+        }
+        let Some(stream) = self.stream else { return Some(self.next_at) };
+        let wants = state.is_readable(stream)
+            || (!self.out.is_empty() && state.is_writable(stream))
+            || (self.asked.is_empty() && !self.todo.is_empty())
+            || self.style == Style::Aborting;
+        Some(if wants { self.next_at } else { self.asked_at + PATIENCE })
+    }
+
+    /// Acts once. What the server did wrong is the error.
+    pub(super) fn step(
+        &mut self,
+        state: &mut State,
+        listeners: &[FileId],
+        draining: bool,
+    ) -> Result<(), String> {
+        let pause = match self.style {
+            Style::SlowReader | Style::Dripping => self.prng.range(10_000, 10_000_000),
+            _ => self.prng.range(1_000, 300_000),
+        };
+        self.next_at = state.now + pause;
+        let Some(stream) = self.stream else { return self.connect(state, listeners, draining) };
+        if self.style == Style::Aborting && self.prng.chance(Ratio::new(1, 12)) {
+            state.trace.note(state.now, "client", Some(self.connection), format_args!("reset"));
+            state.abort(stream);
+            self.stream = None;
+            self.done = true;
+            return Ok(());
+        }
+        self.ask(state.now);
+        self.write(state, stream);
+        let ended = self.read(state, stream)?;
+        if !ended && self.asked.is_empty() && self.todo.is_empty() && !self.awaits_end() {
+            self.leave(state, stream);
+            self.done = true;
+        } else if ended {
+            self.end(state, stream, draining)?;
+        } else if state.now >= self.asked_at + PATIENCE {
+            return Err(self.wrong("no answer for 200 seconds"));
+        }
+        Ok(())
+    }
+
+    fn connect(
+        &mut self,
+        state: &mut State,
+        listeners: &[FileId],
+        draining: bool,
+    ) -> Result<(), String> {
+        match state.connect(listeners[self.prng.index(listeners.len())]) {
+            Ok(stream) => {
+                self.stream = Some(stream);
+                self.connection = state.connection(stream).unwrap_or(0);
+                self.asked_at = state.now;
+                self.tally.connections += 1;
+                let (now, style) = (state.now, self.style);
+                let connection = Some(self.connection);
+                state.trace.note(now, "client", connection, format_args!("connect, {style:?}"));
+            }
+            Err(Errno::Again) => self.next_at = state.now + SECOND, // the SYN is sent again
+            Err(_) if draining => self.done = true,
+            Err(_) => return Err("connection refused: nobody listens".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, now: u64) {
+        let one = matches!(self.style, Style::Polite | Style::Dripping);
+        while !self.told_close && !(one && !self.asked.is_empty()) {
+            let Some(request) = self.todo.pop_front() else { return };
+            let Request { target, body, close } = &request;
+            let method = if body.is_empty() { "GET" } else { "POST" };
+            self.out.extend(format!("{method} {target} HTTP/1.1\r\nHost: sim\r\n").bytes());
+            if *close {
+                self.out.extend(b"Connection: close\r\n");
+            }
+            if !body.is_empty() {
+                self.out.extend(format!("Content-Length: {}\r\n", body.len()).bytes());
+            }
+            self.out.extend(b"\r\n");
+            self.out.extend(body);
+            self.asked.push_back(request);
+            self.asked_at = now;
+        }
+    }
+
+    fn write(&mut self, state: &mut State, stream: FileId) {
+        if self.sent_fin {
+            return;
+        }
+        let part = match self.style {
+            Style::Dripping => self.out.len().min(1 + self.prng.index(200)),
+            _ => self.out.len(),
+        };
+        if part > 0 {
+            match state.write(stream, &self.out[..part], &[]) {
+                Ok(sent) => drop(self.out.drain(..sent)),
+                Err(Errno::Again) => {}
+                Err(_) => self.out.clear(), // the read tells
+            }
+        }
+        if self.out.is_empty() && self.todo.is_empty() && self.style == Style::HalfClosing {
+            state.shut(stream, Half::Write);
+            self.sent_fin = true;
+        }
+    }
+
+    /// Whether the server ended the connection.
+    fn read(&mut self, state: &mut State, stream: FileId) -> Result<bool, String> {
+        let max = if self.style == Style::SlowReader { 1 + self.prng.index(20_000) } else { 1 << 20 };
+        let ended = match state.read(stream, max) {
+            Ok(bytes) if bytes.is_empty() => true,
+            Ok(bytes) => {
+                self.inbox.extend(bytes);
+                self.asked_at = state.now;
+                false
+            }
+            Err(Errno::Again) => false,
+            Err(_) => true,
+        };
+        while let Some((status, close, body)) = self.response()? {
+            let Some(request) = self.asked.pop_front() else {
+                return Err(self.wrong("an answer to nothing"));
+            };
+            self.told_close |= close;
+            match status {
+                200 if body == answer(&request.target, &request.body) => self.tally.answered += 1,
+                200 => return Err(self.wrong(&format!("a wrong answer to {}", request.target))),
+                503 => {
+                    self.tally.refused += 1;
+                    self.asked.push_front(request);
+                    self.next_at = state.now + SECOND;
+                    break;
+                }
+                _ => return Err(self.wrong(&format!("status {status} for {}", request.target))),
+            }
+        }
+        Ok(ended)
+    }
+
+    /// The next whole answer: status, whether the connection ends with it, body.
+    fn response(&mut self) -> Result<Option<(u16, bool, Vec<u8>)>, String> {
+        let Some(end) = self.inbox.windows(4).position(|four| four == b"\r\n\r\n") else {
+            return Ok(None);
+        };
+        let head = String::from_utf8_lossy(&self.inbox[..end]).to_ascii_lowercase();
+        let status = head.strip_prefix("http/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+        let length = head.split("\r\n").find_map(|line| line.strip_prefix("content-length: "));
+        let (Some(status), Some(length)) = (status, length.and_then(|text| text.parse().ok()))
+        else {
+            return Err(self.wrong(&format!("what is this? {head:?}")));
+        };
+        let length: usize = length;
+        if self.inbox.len() < end + 4 + length {
+            return Ok(None);
+        }
+        let body = self.inbox[end + 4..end + 4 + length].to_vec();
+        self.inbox.drain(..end + 4 + length);
+        Ok(Some((status, head.contains("\r\nconnection: close"), body)))
+    }
+
+    /// Everything is answered, and the server is to close now.
+    fn awaits_end(&self) -> bool {
+        self.told_close || self.sent_fin
+    }
+
+    fn end(&mut self, state: &mut State, stream: FileId, draining: bool) -> Result<(), String> {
+        let excused = draining || state.excused.contains(&self.connection);
+        if self.asked.is_empty() && self.todo.is_empty() && self.inbox.is_empty() {
+            self.done = true;
+        } else if excused {
+            self.tally.cut += u64::from(!self.told_close);
+        } else if !self.told_close || !self.inbox.is_empty() {
+            return Err(self.wrong("closed with answers owed"));
+        }
+        while let Some(request) = self.asked.pop_back() {
+            self.todo.push_front(request);
+        }
+        self.done |= draining;
+        self.leave(state, stream);
+        Ok(())
+    }
+
+    fn leave(&mut self, state: &mut State, stream: FileId) {
+        state.trace.note(state.now, "client", Some(self.connection), format_args!("close"));
+        state.release(stream);
+        self.stream = None;
+        (self.told_close, self.sent_fin) = (false, false);
+        self.out.clear();
+        self.inbox.clear();
+    }
+
+    fn wrong(&self, what: &str) -> String {
+        let Self { connection, style, asked, todo, inbox, .. } = self;
+        let (asked, todo, rest) = (asked.len(), todo.len(), inbox.len());
+        format!(
+            "connection #{connection}, {style:?}: {what} ({asked} asked, {todo} to ask, {rest} bytes of an answer)"
+        )
+    }
+}
