@@ -39,7 +39,10 @@ pub(super) struct Entry {
 pub(super) enum Phase {
     Running,
     /// It ended, but its ring goes on accepting and receiving until the kernel tears it down.
-    Dying { exit: Exit, until: u64 },
+    Dying {
+        exit: Exit,
+        until: u64,
+    },
     Gone(Exit),
 }
 
@@ -147,9 +150,8 @@ impl State {
         self.processes[pid].line = Some(plan.line);
         let (ours, theirs) = self.channel();
         let pidfd = self.file(Body::Pidfd(pid));
-        let mut inherit = |state: &mut Self, file| {
-            state.install(pid, file, None).expect("a new table has room")
-        };
+        let mut inherit =
+            |state: &mut Self, file| state.install(pid, file, None).expect("a new table has room");
         let channel = inherit(self, theirs);
         let mut listeners = Vec::new();
         for (index, fd) in plan.listeners {
@@ -238,10 +240,9 @@ impl State {
         if let Some(parent) = self.processes[pid].parent {
             self.notify(parent, SIGCHLD);
         }
-        let pidfds = |file: &Option<super::kernel::File>| {
-            matches!(file.as_ref().map(|file| &file.body), Some(Body::Pidfd(of)) if *of == pid)
-        };
-        for file in (0..self.files.len()).filter(|at| pidfds(&self.files[*at])).collect::<Vec<_>>() {
+        let pidfds = |file: &Option<super::kernel::File>| matches!(file.as_ref().map(|file| &file.body), Some(Body::Pidfd(of)) if *of == pid);
+        for file in (0..self.files.len()).filter(|at| pidfds(&self.files[*at])).collect::<Vec<_>>()
+        {
             self.wake(file, Wake::Readable);
         }
     }
