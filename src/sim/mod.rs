@@ -340,7 +340,9 @@ impl World {
         }
         due.extend(state.boots.iter().map(|boot| (boot.at, Actor::Boot(boot.pid))));
         let clients = self.clients.iter().enumerate();
-        due.extend(clients.filter_map(|(at, client)| Some((client.due(&state)?, Actor::Client(at)))));
+        due.extend(
+            clients.filter_map(|(at, client)| Some((client.due(&state)?, Actor::Client(at)))),
+        );
         let soonest = due.iter().map(|(at, _)| *at).min()?;
         state.now = state.now.max(soonest);
         due.retain(|(at, _)| *at <= state.now);
@@ -364,8 +366,7 @@ impl World {
         let victim = workers[self.chance.index(workers.len())];
         if !killed {
             state.note(victim, None, format_args!("stopped"));
-            state.processes[victim].stopped_until =
-                state.now + self.chance.range(1, STOP_NS_MAX);
+            state.processes[victim].stopped_until = state.now + self.chance.range(1, STOP_NS_MAX);
         } else if self.chance.chance(Ratio::new(1, 2)) {
             state.end(victim, SIGKILL);
         } else {
