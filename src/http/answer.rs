@@ -110,7 +110,7 @@ impl<H: Handler> Http<H> {
         }
         let Ticket { at, mut response, then } = ticket;
         let outcome = if cx.now < at {
-            response.become_plain(503);
+            response.plain(503);
             contained(|| drop(then))
         } else {
             contained(|| then(&mut response))

@@ -1,7 +1,7 @@
 //! One HTTP/1.1 connection: bytes and time in, answers and wishes out. Pure.
 //!
-//! Every call ends in `advance`, which does as much as input, output and fairness allow and says why
-//! it stopped, and in `settle`, which makes a [`Next`] of that. Bytes are used where they were
+//! Every call ends in `advance`, which does as much as input, output and fairness allow and says
+//! why it stopped, and in `settle`, which makes a [`Next`] of that. Bytes are used where they were
 //! received; only what cannot be used yet is copied (`carry`).
 
 use super::answer::{Answer, Source};
@@ -381,7 +381,5 @@ const TURNS_MAX: u32 = 64;
 /// Bytes received but not used, above which reading pauses.
 const CARRY_MAX: usize = 64 << 10;
 
-#[cfg(test)]
-mod script;
 #[cfg(test)]
 mod tests;

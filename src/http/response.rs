@@ -115,6 +115,13 @@ impl Response {
         Ok(self)
     }
 
+    /// A status with its reason as text, and nothing that was set before: `404 Not Found`.
+    pub fn plain(&mut self, status: u16) {
+        self.reset();
+        self.status(status);
+        self.text(reason(self.status));
+    }
+
     /// Plain text in UTF-8.
     pub fn text(&mut self, text: impl Into<Bytes>) {
         self.bytes("text/plain; charset=utf-8", text);
@@ -176,13 +183,7 @@ impl Response {
         log::error!("a handler failed: {reason}");
         #[cfg(not(feature = "log"))]
         let _ = reason;
-        self.become_plain(500);
-    }
-
-    /// A status and its reason as text, and nothing that was set before.
-    pub(super) fn become_plain(&mut self, status: u16) {
-        self.reset();
-        self.status(status).text(reason(status));
+        self.plain(500);
     }
 
     /// As new; keeps the memory of its fields for the next answer.

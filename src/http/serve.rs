@@ -382,7 +382,7 @@ impl<H: Handler> Http<H> {
         refusal: Refusal,
         cx: &mut Cx<'_>,
     ) {
-        self.response.become_plain(refusal.status);
+        self.response.plain(refusal.status);
         self.write_last(cx);
         let linger = !connection.eof;
         connection.state = State::Closing(Close { reason: refusal.reason, linger, now: false });
@@ -391,7 +391,7 @@ impl<H: Handler> Http<H> {
     /// Code of the application panicked before an answer began.
     pub(super) fn on_panic(&mut self, connection: &mut Connection, facts: Facts, cx: &mut Cx<'_>) {
         cx.stats.add(Counter::HandlerPanics, 1);
-        self.response.become_plain(500);
+        self.response.plain(500);
         if facts.is_head {
             self.response.reset();
             self.response.status(500);

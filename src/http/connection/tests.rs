@@ -1,6 +1,6 @@
 //! Whole connections: what the client reads, and why they end.
 
-use super::script::Script;
+use crate::fuzzing::script::Script;
 use crate::http::{Handler, InvalidHeader, Pull, Request, Response, Stream, Upload};
 use crate::protocol::Close;
 use crate::stats::{CloseReason, Counter};
@@ -34,7 +34,8 @@ impl Handler for App {
             "/failing" => response.stream(pieces(-1)),
             "/panicking" => response.stream(pieces(-2)),
             "/slow" => {
-                response.stream(Pieces { pause: Some(Duration::from_millis(20)), ..pieces(3) })
+                let pause = Some(Duration::from_millis(20));
+                response.stream(Pieces { pause, ..pieces(3) });
             }
             "/later" => response.after(Duration::from_millis(50), move |response| {
                 let _alive = alive;
@@ -232,7 +233,7 @@ fn http_1_0_closes_unless_asked_to_stay() {
 fn the_last_answer_says_so() {
     let last = "200 OK|D|T|Content-Length: 5|Connection: close||hello";
     let close = get("/").replace("Host: a", "Host: a\r\nConnection: x, CLOSE");
-    check(close.clone() + &get("/"), last, Some(CloseReason::ClientAsked));
+    check(close + &get("/"), last, Some(CloseReason::ClientAsked));
     check_with(&[("keep_alive", "false")], get("/"), last, Some(CloseReason::KeepAliveOff));
     let both = HELLO.to_owned() + last;
     check_with(&[("requests_max", "2")], get("/").repeat(3), &both, Some(CloseReason::RequestsMax));
@@ -717,6 +718,10 @@ fn arbitrary_request() -> impl Strategy<Value = String> {
     ]
 }
 
+fn arbitrary_bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..200)
+}
+
 proptest! {
     /// Where the bytes are cut, and how soon answers leave, changes nothing for the client.
     #[test]
@@ -748,7 +753,7 @@ proptest! {
 
     #[test]
     fn no_bytes_at_any_time_do_harm(
-        pieces in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..200), 0..40_000_u64), 0..6),
+        pieces in prop::collection::vec((arbitrary_bytes(), 0..40_000_u64), 0..6),
     ) {
         let mut script = Script::new(App::default(), &[]);
         for (bytes, pause) in &pieces {
