@@ -38,7 +38,12 @@ impl State {
     }
 
     /// sendmsg(2) with MSG_DONTWAIT: the whole message or nothing.
-    pub(super) fn pass(&mut self, pid: ProcessId, id: FileId, batch: &Batch) -> Result<u32, Errno> {
+    pub(super) fn pass(
+        &mut self,
+        pid: ProcessId,
+        id: FileId,
+        batch: &Batch,
+    ) -> Result<u32, Errno> {
         assert!(!batch.bytes.is_empty(), "an empty message looks like end-of-file");
         assert!(batch.fds.len() <= Batch::FDS_MAX, "too many descriptors in one message");
         let peer_id = match self.body(id) {
@@ -66,7 +71,7 @@ impl State {
             peer.inbox.push_back(Packet { bytes, fds });
         }
         self.wake(peer_id, Wake::Readable);
-        Ok(u32::try_from(batch.bytes.len()).expect("messages are small"))
+        Ok(u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX))
     }
 
     /// recvmsg(2): the next message with its descriptors installed; an empty one at end-of-file.
@@ -98,6 +103,7 @@ impl State {
                 }
                 Err(_) => {
                     message.truncated = true;
+                    self.processes[pid].truncated = true;
                     self.release(file);
                 }
             }

@@ -97,14 +97,7 @@ pub fn answer(target: &str, body: &[u8]) -> Vec<u8> {
     hash.eat(target.as_bytes());
     hash.eat(body);
     let length = target.rsplit('/').next().and_then(|text| text.parse().ok()).unwrap_or(0);
-    hash.0
-        .to_be_bytes()
-        .into_iter()
-        .cycle()
-        .zip((0..=255_u8).cycle())
-        .map(mix)
-        .take(length)
-        .collect()
+    hash.0.to_be_bytes().into_iter().cycle().zip((0..=255_u8).cycle()).map(mix).take(length).collect()
 }
 
 fn mix((byte, number): (u8, u8)) -> u8 {
@@ -123,7 +116,7 @@ impl Client {
                 _ => prng.range(0, 300_000),
             };
             let body = match prng.range(0, 3) {
-                0 => (0..prng.range(0, 5000)).map(|_| b'a' + (number as u8)).collect(),
+                0 => (0..prng.range(0, 5000)).map(|at| b'a' + (at % 26) as u8).collect(),
                 _ => Vec::new(),
             };
             let target = format!("/{id}.{number}/{length}");
@@ -260,8 +253,7 @@ impl Client {
 
     /// Whether the server ended the connection.
     fn read(&mut self, state: &mut State, stream: FileId) -> Result<bool, String> {
-        let max =
-            if self.style == Style::SlowReader { 1 + self.prng.index(20_000) } else { 1 << 20 };
+        let max = if self.style == Style::SlowReader { 1 + self.prng.index(20_000) } else { 1 << 20 };
         let ended = match state.read(stream, max) {
             Ok(bytes) if bytes.is_empty() => true,
             Ok(bytes) => {
