@@ -1,7 +1,11 @@
 //! The command: arguments, environment and file in, a [`Command`] out. Pure.
 
+mod app;
+mod banner;
 mod check;
+pub(crate) mod demo;
 mod help;
+pub(crate) mod serve;
 mod settings;
 
 pub(crate) use check::report;
