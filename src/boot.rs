@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Mode};
 use crate::error::{Error, ErrorKind};
-use crate::http::{Handler, Http};
+use crate::http::{Handler, Http, Request, Response};
 use crate::io::{Address, Fd, WorkerPlan};
 use crate::ipc::board::Board;
 use crate::ipc::message::{CONTROL_MAX, Message};
@@ -35,6 +35,9 @@ const MASTER_SIGNALS: [i32; 10] = [
 
 /// Descriptors a worker needs besides its connections.
 const SPARE_FDS: u64 = 64;
+
+/// The budget of an idle connection (README, "Limits"): its slot holds everything.
+const _: () = assert!(worker::slot_bytes::<Http<fn(&Request<'_>, &mut Response)>>() <= 256);
 
 /// Becomes the master of a pool; returns when it has drained.
 pub(crate) fn run<H: Handler, E: fmt::Display>(
