@@ -62,7 +62,7 @@ impl From<lexopt::Error> for Usage {
 
 /// Reads the command line (without the program's name).
 ///
-/// `env`: the environment; only names that begin with `RINGFORT_` count. `read`: the text of a file.
+/// `env`: the environment; only names that begin with `RINGFORT_` count. `read`: a file's text.
 pub(crate) fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: impl IntoIterator<Item = (OsString, OsString)>,

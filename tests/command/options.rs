@@ -311,7 +311,7 @@ fn pending_timeout() {
 
 #[test]
 fn pending_max() {
-    // Arrivals of one pass: those above the limit are refused at once, long before they are too old.
+    // Arrivals of one pass: those above the limit are refused at once, not when they are too old.
     let refused = |max: &str| {
         let options = format!("{FULL} --pending-max {max} --pending-timeout 60s");
         let server = Server::start(&options);
