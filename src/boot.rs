@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Mode};
 use crate::error::{Error, ErrorKind};
-use crate::http::{Handler, Http};
+use crate::http::{Handler, Http, Request, Response};
 use crate::io::{Address, Fd, WorkerPlan};
 use crate::ipc::board::Board;
 use crate::ipc::message::{CONTROL_MAX, Message};
@@ -36,6 +36,9 @@ const MASTER_SIGNALS: [i32; 10] = [
 /// Descriptors a worker needs besides its connections.
 const SPARE_FDS: u64 = 64;
 
+/// The budget of an idle connection (README, "Limits"): its slot holds everything.
+const _: () = assert!(worker::slot_bytes::<Http<fn(&Request<'_>, &mut Response)>>() <= 256);
+
 /// Becomes the master of a pool; returns when it has drained.
 pub(crate) fn run<H: Handler, E: fmt::Display>(
     mut config: Config,
@@ -59,6 +62,14 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
     probe::check(config.connections_max() + SPARE_FDS)?;
     let (mode, mode_reason) = recommended(&config, workers);
     let bound = Bound::listen(&config, mode, workers)?;
+    let lines = workers.saturating_mul(3);
+    let memory = shm::create(Board::words(lines)).map_err(|failed| failed.error("the board"))?;
+    let board = Board::create(memory.words, lines);
+    let (signals, before) =
+        signal::open(&MASTER_SIGNALS).map_err(|failed| failed.error("signals"))?;
+    let mut ring = Ring::new(RingSettings::MASTER).map_err(|errno| {
+        Error::new(ErrorKind::System, format!("cannot make the master's ring: {errno}"))
+    })?;
     (hooks.started)(&Started {
         addresses: bound.addresses.clone(),
         mode,
@@ -68,14 +79,6 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
         connections_max: config.connections_max(),
         kernel: system.kernel_release,
     });
-    let lines = workers.saturating_mul(3);
-    let memory = shm::create(Board::words(lines)).map_err(|failed| failed.error("the board"))?;
-    let board = Board::create(memory.words, lines);
-    let (signals, before) =
-        signal::open(&MASTER_SIGNALS).map_err(|failed| failed.error("signals"))?;
-    let mut ring = Ring::new(RingSettings::MASTER).map_err(|errno| {
-        Error::new(ErrorKind::System, format!("cannot make the master's ring: {errno}"))
-    })?;
     ring.set_launch(launch(config.clone(), board, inherited, factory));
     let parts = Parts {
         listeners: bound.listeners,
@@ -93,7 +96,11 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
     }
     socket::close(memory.fd);
     before.restore().map_err(|failed| failed.error("signals"))?;
-    result.map(drop)
+    let report = result?;
+    if report.is_clean() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Unclean, format!("the pool did not end cleanly: {report}")))
 }
 
 /// Raises RLIMIT_NOFILE as far as allowed. The default of `connections_max` yields to the limit; a

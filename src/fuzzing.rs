@@ -6,6 +6,7 @@
 mod connection;
 mod plain_chunk;
 mod plain_head;
+pub mod script;
 
 use crate::config::Config;
 use crate::http::body::{Body, BodyLimits};
@@ -13,6 +14,7 @@ use crate::http::close::Refusal;
 use crate::http::head::{Framing, Head, HeadLimits, Storage, Version, parse};
 pub use crate::ipc::frame::fuzz as frame;
 pub use crate::ipc::message::fuzz as message;
+pub use connection::connection;
 use std::sync::LazyLock;
 
 /// What a target is.
@@ -52,23 +54,6 @@ pub fn chunk(data: &[u8]) {
         let complete = (decoded.end == Ok(true)).then_some((decoded.content, decoded.used));
         assert_eq!(complete, plain_chunk::decode(data), "{}", data.escape_ascii());
     }
-}
-
-/// A client gets the same answers and the same end wherever its requests are cut, and however soon
-/// the answers leave.
-pub fn connection(data: &[u8]) {
-    let serve = |pieces: &mut dyn Iterator<Item = &[u8]>, room| {
-        let (output, reason) = connection::serve(pieces, room);
-        // It is sent only when nothing of the body has come yet.
-        let text = String::from_utf8_lossy(&output).replace("HTTP/1.1 100 Continue\r\n\r\n", "");
-        (text, reason)
-    };
-    let whole = serve(&mut [data].into_iter(), 1 << 20);
-    for cut in cuts(data) {
-        let (first, second) = data.split_at(cut);
-        assert_eq!(serve(&mut [first, second].into_iter(), 1 << 20), whole, "cut at {cut}");
-    }
-    assert_eq!(serve(&mut data.chunks(1), 1), whole, "byte by byte");
 }
 
 /// `GET / 1.1 none keep`: method, target, version, framing, what follows, and `continue`.

@@ -8,6 +8,7 @@ mod boot;
 pub mod config;
 pub mod error;
 pub mod event;
+pub mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod http;
@@ -33,4 +34,5 @@ pub mod worker;
 pub use config::{Balancing, Config, ConfigError, Mode};
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Level};
+pub use files::Files;
 pub use pool::{Pool, Started, WorkerInfo, WorkerStatus};

@@ -1,85 +1,85 @@
-//! A whole connection for the fuzzer: requests in pieces in, answers and end out. Pure.
+//! A whole connection: what its client reads depends on what it sent, and on nothing else.
 
-use crate::config::Config;
-use crate::http::{Connection, Http, Request, Response};
-use crate::io::{Bytes, Fd, Instant};
-use crate::ipc::board::Line;
-use crate::protocol::{Cx, Next, Out, Protocol};
+use super::script::Script;
+use crate::http::{Handler, Pull, Request, Response, Stream, Upload};
 use crate::stats::CloseReason;
-use std::sync::LazyLock;
+use std::time::Duration;
 
-type Echo = fn(&Request<'_>, &mut Response);
-
-/// What the client got, and why the connection ended: it sends the pieces, then ends its side.
-/// Its answers leave whenever `room` bytes of them are held.
-pub(super) fn serve<'a>(
-    pieces: impl Iterator<Item = &'a [u8]>,
-    room: usize,
-) -> (Vec<u8>, CloseReason) {
-    let mut http = Http::new(echo as Echo, &CONFIG);
-    http.tick(0);
-    let (connection, next) = http.open(Instant::from_nanos(0));
-    let mut client = Client { http, connection, next, room, output: Vec::new(), fd: Fd::new(-1) };
-    for piece in pieces.filter(|piece| !piece.is_empty()) {
-        client.tell(|http, connection, cx| http.receive(connection, piece, cx));
+/// The first byte says how the rest is cut, the second how much output may be held. Neither changes
+/// what the client reads, nor why the connection ends; and whatever the time and the worker do,
+/// it does end.
+pub fn connection(data: &[u8]) {
+    let [cut, room, input @ ..] = data else { return };
+    let whole = end(script(usize::MAX).send(input));
+    let mut cut_script = script(16 * usize::from(*room) + 1);
+    cut_script.reads = room % 2 == 0;
+    for piece in input.chunks(usize::from(*cut) + 1) {
+        cut_script.send(piece);
     }
-    client.tell(Http::eof);
-    let close = client.next.close.expect("a connection ends when its client has ended it");
-    assert!(client.http.close(client.connection).is_none(), "no file was sent");
-    (client.output, close.reason)
+    assert_eq!(end(&mut cut_script), whole, "{}", input.escape_ascii());
+    let mut slow = script(usize::MAX);
+    for piece in input.chunks(64) {
+        slow.send(piece).wait(Duration::from_millis(u64::from(*cut) * 100));
+    }
+    slow.drain().wait(Duration::from_secs(120));
+    assert!(slow.close().is_some(), "a drained connection ends: {}", input.escape_ascii());
 }
 
-/// Answers with what was asked.
-fn echo(request: &Request<'_>, response: &mut Response) {
-    let mut text = format!("{} {}\n", request.method(), request.target()).into_bytes();
-    text.extend_from_slice(request.body());
-    response.bytes("application/octet-stream", text);
+fn script(room: usize) -> Script<App> {
+    let options = [("body_max", "2k"), ("head_max", "1k"), ("request_line_max", "200")];
+    let mut script = Script::new(App, &options);
+    script.room = room;
+    script
 }
 
-struct Client {
-    http: Http<Echo>,
-    connection: Connection,
-    next: Next,
-    room: usize,
-    output: Vec<u8>,
-    fd: Fd,
+/// What the client has read when it ends its side, and why the connection is then closed.
+fn end(script: &mut Script<App>) -> (String, Option<CloseReason>) {
+    script.reads = true;
+    script.run().eof().wait(Duration::from_secs(1));
+    // Whether it is sent depends on whether the body had begun to come, so on the cuts.
+    let text = script.text().replace("100 Continue||", "");
+    (text, script.close().map(|close| close.reason))
 }
 
-impl Client {
-    /// One call into the machine, and all that it wants to do after it.
-    fn tell(&mut self, event: impl Fn(&mut Http<Echo>, &mut Connection, &mut Cx<'_>) -> Next) {
-        self.call(event);
-        let mut calls = 0;
-        while self.next.close.is_none() && (self.next.flushed || self.next.again) {
-            self.call(Http::resume);
-            calls += 1;
-            assert!(calls < 100_000, "it wants to go on for ever");
+/// Answers in many ways, and never with bytes of the request.
+#[derive(Debug)]
+struct App;
+
+impl Handler for App {
+    fn handle(&mut self, request: &Request<'_>, response: &mut Response) {
+        match request.path().as_bytes() {
+            [b'/', b's', ..] => response.stream(Countdown(3)),
+            [b'/', b'b', ..] => response.text("x".repeat(3000)),
+            [b'/', b'c', ..] => response.close().text("bye"),
+            [b'/', b'n', ..] => response.status(204).text(""),
+            [b'/', b'l', ..] => response.after(Duration::from_millis(9), |r| r.text("later")),
+            _ => response.text(request.body().len().to_string()),
         }
     }
 
-    fn call(&mut self, event: impl Fn(&mut Http<Echo>, &mut Connection, &mut Cx<'_>) -> Next) {
-        if self.next.close.is_some() {
-            return;
-        }
-        let mut body: Option<Bytes> = None;
-        let mut buffer = Vec::new();
-        let mut cx = Cx {
-            now: Instant::from_nanos(0),
-            out: Out::new(&mut buffer, &mut body, 0, self.room),
-            stats: &LINE,
-            fd: &self.fd,
-            lookup: |_| None,
-        };
-        self.next = event(&mut self.http, &mut self.connection, &mut cx);
-        self.output.append(&mut buffer);
-        self.output.extend_from_slice(&body.unwrap_or_default());
+    fn upload(&mut self, head: &Request<'_>) -> Option<Box<dyn Upload>> {
+        head.path().starts_with("/u").then(|| Box::new(Sum(0)) as Box<dyn Upload>)
     }
 }
 
-static LINE: LazyLock<Line> = LazyLock::new(Line::detached);
+struct Countdown(u8);
 
-static CONFIG: LazyLock<Config> = LazyLock::new(|| {
-    let mut config = Config::default();
-    config.set("body_max", "1000").expect("within its range");
-    config
-});
+impl Stream for Countdown {
+    fn next(&mut self, out: &mut Vec<u8>) -> Pull {
+        out.extend(std::iter::repeat_n(b'.', usize::from(self.0)));
+        self.0 -= 1;
+        if self.0 == 0 { Pull::Done } else { Pull::More }
+    }
+}
+
+struct Sum(usize);
+
+impl Upload for Sum {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 += bytes.len();
+    }
+
+    fn finish(self: Box<Self>, response: &mut Response) {
+        response.text(self.0.to_string());
+    }
+}

@@ -115,6 +115,13 @@ impl Response {
         Ok(self)
     }
 
+    /// A status with its reason as text, and nothing that was set before: `404 Not Found`.
+    pub fn plain(&mut self, status: u16) {
+        self.reset();
+        self.status(status);
+        self.text(reason(self.status));
+    }
+
     /// Plain text in UTF-8.
     pub fn text(&mut self, text: impl Into<Bytes>) {
         self.bytes("text/plain; charset=utf-8", text);
@@ -176,13 +183,7 @@ impl Response {
         log::error!("a handler failed: {reason}");
         #[cfg(not(feature = "log"))]
         let _ = reason;
-        self.become_plain(500);
-    }
-
-    /// A status and its reason as text, and nothing that was set before.
-    pub(super) fn become_plain(&mut self, status: u16) {
-        self.reset();
-        self.status(status).text(reason(status));
+        self.plain(500);
     }
 
     /// As new; keeps the memory of its fields for the next answer.
@@ -192,6 +193,9 @@ impl Response {
         self.default_type = "";
         self.content_type = None;
         self.fields.clear();
+        if self.fields.capacity() > FIELDS_KEPT {
+            self.fields = Vec::new();
+        }
         self.body = Payload::None;
     }
 
@@ -203,6 +207,11 @@ impl Response {
     /// Writes it whole, as the last answer of a connection that is then to be closed. For a body
     /// of bytes; one that would have to be produced is left out.
     pub fn write_last(&self, date: &Date, buffer: &mut Vec<u8>) {
+        self.write_whole(date, false, buffer);
+    }
+
+    /// The same; without the body for a HEAD request, whose answer still tells its length.
+    pub(super) fn write_whole(&self, date: &Date, is_head: bool, buffer: &mut Vec<u8>) {
         let mut body: &[u8] = &[];
         if let Payload::Bytes(bytes) = &self.body
             && self.may_have_body()
@@ -210,7 +219,9 @@ impl Response {
             body = bytes;
         }
         self.write_head(date, Length::Fixed(body.len() as u64), Persistence::Close, buffer);
-        buffer.extend_from_slice(body);
+        if !is_head {
+            buffer.extend_from_slice(body);
+        }
     }
 
     pub(super) fn write_head(
@@ -365,6 +376,8 @@ pub(super) const fn reason(status: u16) -> &'static str {
     }
 }
 
+/// Bytes of fields that are kept for the next answer.
+const FIELDS_KEPT: usize = 4096;
 const RESERVED: [&str; 4] = ["date", "content-length", "transfer-encoding", "connection"];
 
 #[cfg(test)]

@@ -33,6 +33,7 @@
 mod buffers;
 pub mod clock;
 pub mod errno;
+pub mod file;
 pub mod log;
 pub mod probe;
 pub mod process;

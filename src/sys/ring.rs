@@ -106,6 +106,8 @@ pub struct Ring {
     now: Cell<Instant>,
     enter_flags: u32,
     pub(super) launch: Option<Launch>,
+    /// The children that were spawned and not yet reaped: pidfd to pid.
+    pub(super) children: BTreeMap<i32, u32>,
 }
 
 impl std::fmt::Debug for Ring {
@@ -153,6 +155,7 @@ impl Ring {
             now: Cell::new(clock::monotonic()),
             enter_flags,
             launch: None,
+            children: BTreeMap::new(),
         })
     }
 

@@ -1,39 +1,46 @@
-//! A connection under a script: what a worker does, by hand and with a clock of its own.
+//! One connection under a script: what its worker and its client do, on a clock of its own.
 
-use super::{Connection, Http};
 use crate::config::Config;
-use crate::http::Handler;
-use crate::io::{Errno, Fd, Instant};
+use crate::http::{Connection, Handler, Http};
+use crate::io::{Bytes, Errno, Fd, Instant};
 use crate::ipc::board::Line;
 use crate::protocol::{Close, Cx, Next, Out, Protocol};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-/// One connection, its worker and its client.
+/// A connection, the worker that runs it, and the client at its other end.
 #[derive(Debug)]
-pub(crate) struct Script<H: Handler> {
+pub struct Script<H: Handler> {
     http: Http<H>,
-    connection: Option<Connection>,
-    pub(crate) line: Line,
-    pub(crate) next: Next,
+    connection: Connection,
     now: Instant,
-    fd: Fd,
+    /// Output that has not left.
+    held: (Vec<u8>, Option<Bytes>),
+    /// What the machine wants.
+    pub next: Next,
+    /// The counters.
+    pub line: Line,
     /// How many bytes of output may be held.
-    pub(crate) room: usize,
-    /// The client reads: output leaves after every call.
-    pub(crate) reads: bool,
-    held: (Vec<u8>, Option<crate::io::Bytes>),
-    pub(crate) output: Vec<u8>,
-    /// Files that were closed.
-    pub(crate) closed_files: usize,
+    pub room: usize,
+    /// Whether the client reads: then output leaves after every call.
+    pub reads: bool,
+    /// What the client has read.
+    pub output: Vec<u8>,
+    /// How many files the worker would have closed.
+    pub closed_files: usize,
 }
 
 impl<H: Handler> Script<H> {
-    pub(crate) fn new(handler: H, options: &[(&str, &str)]) -> Self {
+    /// A new connection. `options` are those of [`Config::set`].
+    ///
+    /// # Panics
+    ///
+    /// An option is none or out of range.
+    pub fn new(handler: H, options: &[(&str, &str)]) -> Self {
         let mut config = Config::default();
         for (name, value) in options {
-            config.set(name, value).unwrap();
+            config.set(name, value).expect("an option and a value in its range");
         }
         let mut http = Http::new(handler, &config);
         http.tick(0);
@@ -41,14 +48,13 @@ impl<H: Handler> Script<H> {
         let (connection, next) = http.open(now);
         Self {
             http,
-            connection: Some(connection),
-            line: Line::detached(),
-            next,
+            connection,
             now,
-            fd: Fd::new(-1),
+            held: (Vec::new(), None),
+            next,
+            line: Line::detached(),
             room: 1 << 20,
             reads: true,
-            held: (Vec::new(), None),
             output: Vec::new(),
             closed_files: 0,
         }
@@ -56,35 +62,36 @@ impl<H: Handler> Script<H> {
 
     /// One call into the machine. A connection that is closing is told nothing any more.
     fn tell(&mut self, event: impl FnOnce(&mut Http<H>, &mut Connection, &mut Cx<'_>) -> Next) {
-        let Some(connection) = &mut self.connection else { return };
         if self.next.close.is_some() {
             return;
         }
         let (buffer, body) = &mut self.held;
         let out = Out::new(buffer, body, 0, self.room);
         let lookup = |_: &Fd| Some(([127, 0, 0, 1], 9).into());
-        let mut cx = Cx { now: self.now, out, stats: &self.line, fd: &self.fd, lookup };
-        self.next = event(&mut self.http, connection, &mut cx);
-        if self.http.finished_file(connection).is_some() {
-            self.closed_files += 1;
-        }
+        let mut cx = Cx { now: self.now, out, stats: &self.line, fd: &Fd::new(-1), lookup };
+        self.next = event(&mut self.http, &mut self.connection, &mut cx);
+        self.closed_files += usize::from(self.http.finished_file(&mut self.connection).is_some());
     }
 
     /// What a worker does until the machine has no wish left that needs neither client nor time.
-    pub(crate) fn run(&mut self) -> &mut Self {
-        for _ in 0..100_000 {
+    ///
+    /// # Panics
+    ///
+    /// There is no end to it.
+    pub fn run(&mut self) -> &mut Self {
+        for _ in 0..STEPS_MAX {
             if self.reads {
                 self.output.append(&mut self.held.0);
                 self.output.extend_from_slice(&self.held.1.take().unwrap_or_default());
             }
-            let is_empty = self.held.0.is_empty() && self.held.1.is_none();
+            let has_left = self.held.0.is_empty() && self.held.1.is_none();
             if self.next.close.is_some() {
                 return self;
             } else if let Some((offset, length)) = self.next.read_file {
                 let bytes = self.read_file(offset, length);
                 self.tell(|http, connection, cx| http.file(connection, bytes, cx));
-            } else if (self.next.flushed || self.next.again) && is_empty {
-                self.tell(|http, connection, cx| http.resume(connection, cx));
+            } else if (self.next.flushed || self.next.again) && has_left {
+                self.tell(Http::resume);
             } else {
                 return self;
             }
@@ -93,8 +100,8 @@ impl<H: Handler> Script<H> {
     }
 
     fn read_file(&self, offset: u64, length: u32) -> Result<Vec<u8>, Errno> {
-        let fd = Http::<H>::file_of(self.connection.as_ref().unwrap()).unwrap();
-        let file = File::open(format!("/proc/self/fd/{}", fd.raw())).unwrap();
+        let fd = Http::<H>::file_of(&self.connection).ok_or(Errno::Gone)?;
+        let file = File::open(format!("/proc/self/fd/{}", fd.raw())).map_err(|_| Errno::Gone)?;
         let mut bytes = vec![0; length as usize];
         let count = file.read_at(&mut bytes, offset).map_err(|_| Errno::Gone)?;
         bytes.truncate(count);
@@ -102,18 +109,18 @@ impl<H: Handler> Script<H> {
     }
 
     /// The client sends.
-    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.receive(bytes).run()
     }
 
     /// The client sends, and the worker has not come to anything else yet.
-    pub(crate) fn receive(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+    pub fn receive(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.tell(|http, connection, cx| http.receive(connection, bytes.as_ref(), cx));
         self
     }
 
-    /// The client sends the bytes in pieces that end at these places.
-    pub(crate) fn send_cut(&mut self, bytes: &[u8], cuts: &[usize]) -> &mut Self {
+    /// The client sends the bytes in pieces that end at these places, in rising order.
+    pub fn send_cut(&mut self, bytes: &[u8], cuts: &[usize]) -> &mut Self {
         let mut from = 0;
         for cut in cuts.iter().copied().chain([bytes.len()]) {
             let to = cut.clamp(from, bytes.len());
@@ -126,21 +133,24 @@ impl<H: Handler> Script<H> {
     }
 
     /// The client ends its side.
-    pub(crate) fn eof(&mut self) -> &mut Self {
+    pub fn eof(&mut self) -> &mut Self {
         self.tell(Http::eof);
         self.run()
     }
 
     /// The worker drains.
-    pub(crate) fn drain(&mut self) -> &mut Self {
+    pub fn drain(&mut self) -> &mut Self {
         self.tell(Http::drain);
         self.run()
     }
 
     /// Time passes, and with it every deadline in it.
-    pub(crate) fn wait(&mut self, duration: Duration) -> &mut Self {
+    pub fn wait(&mut self, duration: Duration) -> &mut Self {
         let end = self.now.after(duration);
         while let Some(deadline) = self.next.deadline.filter(|deadline| *deadline <= end) {
+            if self.next.close.is_some() {
+                break;
+            }
             self.now = self.now.max(deadline);
             self.tell(Http::timeout);
             self.run();
@@ -149,34 +159,41 @@ impl<H: Handler> Script<H> {
         self
     }
 
-    pub(crate) fn wait_ms(&mut self, millis: u64) -> &mut Self {
+    /// As [`Script::wait`], in milliseconds.
+    pub fn wait_ms(&mut self, millis: u64) -> &mut Self {
         self.wait(Duration::from_millis(millis))
     }
 
     /// How long until the deadline.
-    pub(crate) fn deadline_ms(&self) -> Option<u128> {
+    #[must_use]
+    pub fn deadline_ms(&self) -> Option<u128> {
         self.next.deadline.map(|deadline| deadline.since(self.now).as_millis())
     }
 
-    pub(crate) fn close(&self) -> Option<Close> {
+    /// How the machine wants the connection closed, if it does.
+    #[must_use]
+    pub fn close(&self) -> Option<Close> {
         self.next.close
     }
 
-    pub(crate) fn connection(&self) -> &Connection {
-        self.connection.as_ref().unwrap()
+    /// The machine of the connection.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.connection
     }
 
-    /// The connection is over, for whatever reason.
-    pub(crate) fn hang_up(&mut self) {
-        if let Some(connection) = self.connection.take()
-            && self.http.close(connection).is_some()
-        {
-            self.closed_files += 1;
-        }
+    /// The connection is over, for whatever reason. A new one takes its place.
+    pub fn hang_up(&mut self) {
+        let (connection, next) = self.http.open(self.now);
+        let connection = std::mem::replace(&mut self.connection, connection);
+        self.next = next;
+        self.closed_files += usize::from(self.http.close(connection).is_some());
     }
 
-    /// All output so far: `|` for CRLF, `D|` for the Date field.
-    pub(crate) fn text(&self) -> String {
+    /// All output so far: `|` for CRLF, `D|` for the Date, and `T|` or `O|` for the two most common
+    /// types.
+    #[must_use]
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.output)
             .replace("Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n", "D|")
             .replace("Content-Type: text/plain; charset=utf-8\r\n", "T|")
@@ -185,3 +202,6 @@ impl<H: Handler> Script<H> {
             .replace("\r\n", "|")
     }
 }
+
+/// Far more than the longest answer needs.
+const STEPS_MAX: usize = 100_000;
