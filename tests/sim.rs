@@ -211,6 +211,8 @@ impl Run {
         } else {
             self.until_later(self.plan.busy)?;
         }
+        // A pool that is out of descriptors when it drains leaves arrivals to the kernel.
+        self.world.set_faults(FaultPlan { no_fds: Ratio::NEVER, ..self.plan.faults.clone() });
         match self.plan.end {
             End::Served | End::Drained => self.world.signal(self.master, SIGTERM),
             End::Stopped => {
