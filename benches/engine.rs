@@ -4,33 +4,19 @@
 //! `SERVER='./server 127.0.0.1:{port}'` (it must answer `GET /` with `Hello, World!`).
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
+#[expect(dead_code, reason = "each bench uses a part of it")]
 mod support;
-#[path = "support/worker.rs"]
-mod worker;
 
 use support::ring::Ring;
 use support::rounds::{SCENARIOS, Settings, run};
-use support::server::{Contender, FLOOR, NGINX, OTHER, Setup};
-
-/// Has no master, so it cannot serve centralized.
-const WORKER: Contender = Contender {
-    name: "worker",
-    command: |setup| (!setup.centralized).then(|| setup.command("worker")),
-};
+use support::server::{FLOOR, NGINX, OTHER, WORKER, WORKER_HTTP};
 
 fn main() -> Result<(), String> {
-    if let Some((name, setup)) = Setup::from_args() {
-        match name.as_str() {
-            "floor" => support::floor::serve(&setup),
-            "floor-worker" => support::floor::serve_channel(&setup),
-            _ => worker::serve(&setup),
-        }
-        return Ok(());
-    }
+    support::serve_if_asked();
     let settings = Settings::start();
     let mut ring = Ring::new().map_err(|error| format!("io_uring: {error}"))?;
     for scenario in SCENARIOS.iter().filter(|scenario| settings.wants(scenario.name)) {
-        run(&settings, &mut ring, scenario, &[FLOOR, WORKER, NGINX, OTHER])?;
+        run(&settings, &mut ring, scenario, &[FLOOR, WORKER, WORKER_HTTP, NGINX, OTHER])?;
     }
     Ok(())
 }

@@ -4,20 +4,15 @@
 //! `SERVER='./server 127.0.0.1:{port}'` (it must answer `GET /` with `Hello, World!`).
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
+#[expect(dead_code, reason = "each bench uses a part of it")]
 mod support;
 
 use support::ring::Ring;
 use support::rounds::{SCENARIOS, Settings, run};
-use support::server::{FLOOR, OTHER, Setup};
+use support::server::{FLOOR, OTHER};
 
 fn main() -> Result<(), String> {
-    if let Some((name, setup)) = Setup::from_args() {
-        match name.as_str() {
-            "floor" => support::floor::serve(&setup),
-            _ => support::floor::serve_channel(&setup),
-        }
-        return Ok(());
-    }
+    support::serve_if_asked();
     support::floor::check();
     let settings = Settings::start();
     let mut ring = Ring::new().map_err(|error| format!("io_uring: {error}"))?;

@@ -2,8 +2,8 @@
 
 use crate::config::{Config, Mode};
 use crate::error::{Error, ErrorKind};
-use crate::http::{Handler, Http};
-use crate::io::{Address, Errno, Fd, WorkerPlan};
+use crate::http::{Handler, Http, Request, Response};
+use crate::io::{Address, Fd, WorkerPlan};
 use crate::ipc::board::Board;
 use crate::ipc::message::{CONTROL_MAX, Message};
 use crate::master::{Master, MasterListener, Parts, balancer};
@@ -19,8 +19,25 @@ use std::path::PathBuf;
 /// A worker whose application could not be made ends with this code.
 const EXIT_BOOT_FAILED: i32 = 3;
 
+/// What the master reads from its signal descriptor.
+const MASTER_SIGNALS: [i32; 10] = [
+    signal::HUP,
+    signal::INT,
+    signal::QUIT,
+    signal::TERM,
+    signal::USR1,
+    signal::USR2,
+    signal::CHLD,
+    signal::WINCH,
+    signal::TTIN,
+    signal::TTOU,
+];
+
 /// Descriptors a worker needs besides its connections.
 const SPARE_FDS: u64 = 64;
+
+/// The budget of an idle connection (README, "Limits"): its slot holds everything.
+const _: () = assert!(worker::slot_bytes::<Http<fn(&Request<'_>, &mut Response)>>() <= 256);
 
 /// Becomes the master of a pool; returns when it has drained.
 pub(crate) fn run<H: Handler, E: fmt::Display>(
@@ -28,38 +45,40 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
     mut hooks: Hooks,
     factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
 ) -> Result<(), Error> {
-    if process::threads() > 1 {
+    if process::threads().map_err(|failed| failed.error("/proc"))? > 1 {
         let context = "this process has more than one thread and would fork";
         return Err(Error::new(ErrorKind::Threads, context));
     }
     if config.addresses().is_empty() {
         return Err(Error::new(ErrorKind::Config, "no address to listen on"));
     }
-    let inherited = process::open_fds();
-    let system = SystemInfo::read(config.fallback_cpus());
-    let workers = match u32::try_from(config.workers()) {
-        Ok(count) if count > 0 => count,
-        _ => system.cpus(),
+    let inherited = process::open_fds().map_err(|failed| failed.error("/proc"))?;
+    let system = SystemInfo::read(u32::try_from(config.fallback_cpus()).unwrap_or(1));
+    let (workers, workers_reason) = match u32::try_from(config.workers()) {
+        Ok(count) if count > 0 => (count, "as asked".to_owned()),
+        _ => (system.cpus.usable, format!("one per CPU: {}", system.cpus)),
     };
-    probe::check()?;
     fit_descriptors(&mut config)?;
+    probe::check(config.connections_max() + SPARE_FDS)?;
     let (mode, mode_reason) = recommended(&config, workers);
     let bound = Bound::listen(&config, mode, workers)?;
+    let lines = workers.saturating_mul(3);
+    let memory = shm::create(Board::words(lines)).map_err(|failed| failed.error("the board"))?;
+    let board = Board::create(memory.words, lines);
+    let (signals, before) =
+        signal::open(&MASTER_SIGNALS).map_err(|failed| failed.error("signals"))?;
+    let mut ring = Ring::new(RingSettings::MASTER).map_err(|errno| {
+        Error::new(ErrorKind::System, format!("cannot make the master's ring: {errno}"))
+    })?;
     (hooks.started)(&Started {
         addresses: bound.addresses.clone(),
         mode,
         mode_reason: mode_reason.to_owned(),
         workers,
-        workers_reason: system.cpus_reason(config.workers()),
+        workers_reason,
         connections_max: config.connections_max(),
-        kernel: system.kernel().to_owned(),
+        kernel: system.kernel_release,
     });
-    let lines = workers.saturating_mul(3);
-    let (words, _board) = shm::create(Board::words(lines)).map_err(|e| failed("the board", e))?;
-    let board = Board::create(words, lines);
-    let signals = signal::master_signals().map_err(|errno| failed("signals", errno))?;
-    let mut ring =
-        Ring::new(RingSettings::MASTER).map_err(|errno| failed("the master's ring", errno))?;
     ring.set_launch(launch(config.clone(), board, inherited, factory));
     let parts = Parts {
         listeners: bound.listeners,
@@ -75,31 +94,26 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
     for (path, id) in bound.paths {
         socket::unlink_own(&path, id);
     }
-    result.map(drop)
-}
-
-fn failed(what: &str, errno: Errno) -> Error {
-    Error::new(ErrorKind::System, format!("cannot make {what}: {errno}"))
-}
-
-/// Raises RLIMIT_NOFILE as far as allowed. The default of `connections_max` yields to it; a number
-/// that somebody chose does not.
-fn fit_descriptors(config: &mut Config) -> Result<(), Error> {
-    let limit = process::raise_nofile();
-    let room = limit.saturating_sub(SPARE_FDS);
-    if config.connections_max() <= room {
+    socket::close(memory.fd);
+    before.restore().map_err(|failed| failed.error("signals"))?;
+    let report = result?;
+    if report.is_clean() {
         return Ok(());
     }
-    if config.connections_max() == Config::default().connections_max() && room > 0 {
-        let fits = config.setters().connections_max(room).map(drop);
-        return fits.map_err(|wrong| Error::new(ErrorKind::Config, wrong.to_string()));
+    Err(Error::new(ErrorKind::Unclean, format!("the pool did not end cleanly: {report}")))
+}
+
+/// Raises RLIMIT_NOFILE as far as allowed. The default of `connections_max` yields to the limit; a
+/// number that somebody chose does not, and is refused by the probe if it does not fit.
+fn fit_descriptors(config: &mut Config) -> Result<(), Error> {
+    let (_, limit) = process::raise_nofile().map_err(|failed| failed.error("RLIMIT_NOFILE"))?;
+    let room = limit.saturating_sub(SPARE_FDS);
+    let default = Config::default().connections_max();
+    if config.connections_max() != default || default <= room || room == 0 {
+        return Ok(());
     }
-    let wanted = config.connections_max().saturating_add(SPARE_FDS);
-    let context = format!(
-        "connections_max = {} needs {wanted} descriptors a worker, RLIMIT_NOFILE allows {limit}",
-        config.connections_max()
-    );
-    Err(Error::new(ErrorKind::TooFewDescriptors, context))
+    let fitted = config.setters().connections_max(room).map(drop);
+    fitted.map_err(|wrong| Error::new(ErrorKind::Config, wrong.to_string()))
 }
 
 /// All listeners of a pool, and what must be unlinked at its end.
@@ -121,7 +135,8 @@ impl Bound {
             let cannot = |failed: crate::sys::errno::Failed| failed.error(wanted);
             match (wanted, mode) {
                 (Address::Tcp(socket), Mode::Shared) => {
-                    let group = socket::group(*socket, workers as usize, options).map_err(cannot)?;
+                    let group =
+                        socket::group(*socket, workers as usize, options).map_err(cannot)?;
                     bound.keep(group, address, true).map_err(cannot)?;
                 }
                 (Address::Tcp(_), _) => {
@@ -169,13 +184,13 @@ fn launch<H: Handler, E: fmt::Display>(
         let line = board.line(plan.line);
         let listeners: Vec<(u16, Fd)> =
             plan.listeners.iter().map(|(address, fd)| (*address, Fd::new(fd.raw()))).collect();
-        let mut keep: Vec<i32> = listeners.iter().map(|(_, fd)| fd.raw()).collect();
-        keep.push(channel.raw());
-        keep.extend_from_slice(&inherited);
-        process::close_all_but(&keep);
-        let signals = match signal::worker_signals(master) {
+        let own: Vec<&Fd> = listeners.iter().map(|(_, fd)| fd).chain([&channel]).collect();
+        if let Err(failed) = process::close_all_but(&inherited, &own) {
+            return boot_failed(&channel, &failed.error("descriptors").to_string());
+        }
+        let signals = match process::die_with(master).and_then(|_| signal::become_worker()) {
             Ok(signals) => signals,
-            Err(errno) => return boot_failed(&channel, &format!("signals: {errno}")),
+            Err(failed) => return boot_failed(&channel, &failed.error("signals").to_string()),
         };
         let ring = match Ring::new(RingSettings::WORKER) {
             Ok(ring) => ring,

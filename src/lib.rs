@@ -4,9 +4,9 @@
 //! serve, each on its own io_uring. Read in this order: the pool an application builds, the master,
 //! the worker, HTTP, the wire between them, and the seam to the kernel with its two sides.
 
+mod boot;
 pub mod config;
 pub mod error;
-#[doc(hidden)]
 pub mod event;
 pub mod files;
 #[doc(hidden)]
@@ -18,6 +18,7 @@ pub mod io;
 pub mod ipc;
 #[doc(hidden)]
 pub mod master;
+pub mod pool;
 #[doc(hidden)]
 pub mod protocol;
 #[cfg(feature = "sim")]
@@ -34,3 +35,4 @@ pub use config::{Balancing, Config, ConfigError, Mode};
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Level};
 pub use files::Files;
+pub use pool::{Pool, Started, WorkerInfo, WorkerStatus};

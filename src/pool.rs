@@ -87,17 +87,14 @@ impl Pool {
     ///     Ok(())
     /// });
     /// ```
-    pub fn limits(
-        self,
-        set: impl FnOnce(&mut Setters<'_>) -> Result<(), ConfigError>,
-    ) -> Self {
+    pub fn limits(self, set: impl FnOnce(&mut Setters<'_>) -> Result<(), ConfigError>) -> Self {
         self.change(|config| set(&mut config.setters()))
     }
 
     fn change(mut self, change: impl FnOnce(&mut Config) -> Result<(), ConfigError>) -> Self {
         // The first mistake is the one to report.
         let result = change(&mut self.config);
-        self.wrong = self.wrong.take().or(result.err());
+        self.wrong = self.wrong.take().or_else(|| result.err());
         self
     }
 
@@ -145,8 +142,9 @@ impl Pool {
         self.run(move |info| Ok::<_, &str>(factory(info)))
     }
 
-    /// As [`Pool::serve_with`], for a factory that can fail: the worker then reports why and ends, and
-    /// is started again with back-off; when no worker ever comes up, the pool ends with the reasons.
+    /// As [`Pool::serve_with`], for a factory that can fail: the worker then reports why and ends,
+    /// and is started again with back-off; when no worker ever comes up, the pool ends with the
+    /// reasons.
     ///
     /// # Errors
     ///
@@ -213,7 +211,8 @@ impl WorkerInfo {
         self.generation
     }
 
-    /// All workers that live, as the board shows them now. Reads shared memory; costs no system call.
+    /// All workers that live, as the board shows them now. Reads shared memory; costs no system
+    /// call.
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerStatus> {
         let mut all: Vec<WorkerStatus> = (0..self.board.lines())
@@ -225,6 +224,7 @@ impl WorkerInfo {
                 draining: line.state() == WorkerState::Draining,
                 connections: line.open(),
                 requests: line.get(Counter::Requests),
+                counters: std::array::from_fn(|at| line.get(Counter::ALL[at])),
             })
             .collect();
         all.sort_by_key(|status| (status.slot, status.generation));
@@ -245,6 +245,15 @@ pub struct WorkerStatus {
     pub connections: u64,
     /// Requests read since its birth.
     pub requests: u64,
+    counters: [u64; Counter::ALL.len()],
+}
+
+impl WorkerStatus {
+    /// One of its counters.
+    #[must_use]
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters[counter as usize]
+    }
 }
 
 /// Which mode `Mode::Auto` means for these settings, and why.

@@ -24,7 +24,8 @@ pub(crate) fn answer(setup: &Setup) -> &'static [u8] {
 }
 
 /// The process that a bench started with `serve floor …`. Never returns.
-pub(crate) fn serve(setup: &Setup) {
+#[expect(clippy::zombie_processes, reason = "the bench kills and reaps the whole group")]
+pub(crate) fn serve(setup: &Setup) -> ! {
     let listener = listen(setup).expect("the address is free");
     if setup.centralized {
         let (ours, theirs) = sys::seqpacket().expect("a socket pair");
@@ -35,22 +36,22 @@ pub(crate) fn serve(setup: &Setup) {
     }
     let mut worker = Worker::new(setup);
     worker.ring.accept(listener.as_raw_fd());
-    worker.run();
+    worker.run()
 }
 
 /// The worker of the centralized floor: its channel is its standard input.
-pub(crate) fn serve_channel(setup: &Setup) {
+pub(crate) fn serve_channel(setup: &Setup) -> ! {
     let mut worker = Worker::new(setup);
     worker.inbox = Some(Letter::new());
     worker.receive();
-    worker.run();
+    worker.run()
 }
 
 fn listen(setup: &Setup) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], setup.port)))?;
-    sys::set_option(listener.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1_i32)?;
+    sys::set_option(listener.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
     if setup.defer {
-        sys::set_option(listener.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 1_i32)?;
+        sys::set_option(listener.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 1)?;
     }
     sys::listen(&listener, 4096)?;
     Ok(listener)

@@ -17,8 +17,9 @@ pub(crate) struct Scenario {
     pub(crate) defer: bool,
 }
 
-const KEEP_ALIVE: Plan = Plan { connections: 64, idle: 0, pipeline: 1, close: false, rate: 0 };
-const CLOSE: Plan = Plan { close: true, ..KEEP_ALIVE };
+pub(crate) const KEEP_ALIVE: Plan =
+    Plan { connections: 64, idle: 0, pipeline: 1, close: false, rate: 0, cuts: false };
+pub(crate) const CLOSE: Plan = Plan { close: true, ..KEEP_ALIVE };
 
 const fn scenario(name: &'static str, plan: Plan) -> Scenario {
     Scenario { name, plan, centralized: false, defer: false }
@@ -41,11 +42,10 @@ pub(crate) struct Settings {
     /// One short round of everything: does it still work?
     pub(crate) test: bool,
     /// `ROUNDS`, default 5.
-    rounds: usize,
+    pub(crate) rounds: u64,
     /// `SECONDS` of each measurement, default 2.
     time: Duration,
     filters: Vec<String>,
-    pub(crate) client_cpu: usize,
     pub(crate) server_cpu: usize,
 }
 
@@ -57,8 +57,6 @@ impl Settings {
         let has = |flag: &str| args.iter().any(|arg| arg == flag);
         let test = has("--test") || !has("--bench");
         let filters = args.iter().filter(|arg| !arg.starts_with('-')).cloned().collect();
-        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-        let seconds = number("SECONDS").unwrap_or(2.0_f64).clamp(0.01, 600.0);
         let cpus = sys::cpus().expect("some CPU");
         let (client_cpu, server_cpu) = (cpus[0], *cpus.last().expect("some CPU"));
         sys::adopt_orphans().expect("Linux");
@@ -67,10 +65,13 @@ impl Settings {
         sys::pin(client_cpu).expect("a CPU of ours");
         Self {
             test,
-            rounds: if test { 1 } else { number("ROUNDS").map_or(5, |n: f64| n as usize).max(1) },
-            time: if test { Duration::from_millis(30) } else { Duration::from_secs_f64(seconds) },
+            rounds: if test { 1 } else { number("ROUNDS", 5).max(1) },
+            time: if test {
+                Duration::from_millis(30)
+            } else {
+                Duration::from_secs(number("SECONDS", 2).clamp(1, 600))
+            },
             filters,
-            client_cpu,
             server_cpu,
         }
     }
@@ -79,6 +80,10 @@ impl Settings {
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.filters.is_empty() || self.filters.iter().any(|part| name.contains(part.as_str()))
     }
+}
+
+pub(crate) fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 fn facts(client_cpu: usize, server_cpu: usize, descriptors: u64) {
@@ -96,12 +101,14 @@ fn facts(client_cpu: usize, server_cpu: usize, descriptors: u64) {
 }
 
 /// What one server did in one round.
-struct Sample {
+pub(crate) struct Sample {
     /// Microseconds of CPU per request, of all processes and of the master alone.
-    cpu: f64,
+    pub(crate) cpu: f64,
     master: f64,
     rate: f64,
     latencies: Vec<u64>,
+    /// Of one answer.
+    bytes: usize,
 }
 
 /// Measures the servers in turn, round by round, and prints a table. `Err`: something is broken.
@@ -119,10 +126,25 @@ pub(crate) fn run(
             samples.extend(sample);
         }
     }
+    let differs = |(contender, own): (&Contender, &Vec<Sample>)| {
+        !contender.foreign && own.first().is_some_and(|own| own.bytes != samples[0][0].bytes)
+    };
+    if contenders.iter().zip(&samples).any(differs) {
+        return Err("the floor's answer must be as long as the engine's".to_owned());
+    }
     println!("\n{} ({})", scenario.name, describe(scenario));
     println!(
-        "  {:<12} {:>8} {:>15} {:>8} {:>8} {:>13} {:>10} {:>6} {:>6}",
-        "server", "µs/req", "min–max", "master", "×floor", "min–max", "req/s", "p50", "p99"
+        "  {:<12} {:>8} {:>15} {:>8} {:>8} {:>13} {:>10} {:>5} {:>6} {:>6}",
+        "server",
+        "µs/req",
+        "min–max",
+        "master",
+        "×floor",
+        "min–max",
+        "req/s",
+        "bytes",
+        "p50",
+        "p99"
     );
     for (contender, own) in contenders.iter().zip(&samples) {
         if !own.is_empty() {
@@ -138,31 +160,44 @@ fn measure(
     scenario: &Scenario,
     contender: Contender,
 ) -> Result<Option<Sample>, String> {
-    // Bounded, whatever happens: set-up, warm-up and measurement of one server.
-    sys::alarm(60 + 2 * u32::try_from(settings.time.as_secs()).unwrap_or(u32::MAX / 4));
-    let Scenario { plan, centralized, defer, .. } = *scenario;
+    let Scenario { mut plan, centralized, defer, .. } = *scenario;
+    if settings.test {
+        plan.connections = plan.connections.min(500);
+    }
     let setup = Setup { port: 0, centralized, close: plan.close, defer };
     let Some(server) = Server::start(contender, setup, settings.server_cpu)? else {
         return Ok(None);
     };
     let mut load = Load::connect(ring, server.port, plan)?;
-    load.run(settings.time / 4)?;
+    sample(settings, &server, &mut load).map(Some)
+}
+
+/// Warms up until each connection was answered twice, then measures.
+pub(crate) fn sample(
+    settings: &Settings,
+    server: &Server,
+    load: &mut Load<'_>,
+) -> Result<Sample, String> {
+    let mut answers = 0;
+    while answers < 2 * load.connections() as u64 {
+        answers += load.run(settings.time / 4)?.answers;
+    }
     let (master, all) = server.cpu_time();
     let start = sys::now();
     let outcome = load.run(settings.time)?;
     let elapsed = Duration::from_nanos(sys::now() - start).as_secs_f64();
     let (master_after, all_after) = server.cpu_time();
-    sys::alarm(0);
     let count = outcome.answers as f64;
     let micros = |time: Duration| time.as_secs_f64() * 1e6 / count;
     let mut latencies = outcome.latencies;
     latencies.sort_unstable();
-    Ok(Some(Sample {
+    Ok(Sample {
         cpu: micros(all_after.saturating_sub(all)),
         master: micros(master_after.saturating_sub(master)),
         rate: count / elapsed,
         latencies,
-    }))
+        bytes: load.answer_bytes(),
+    })
 }
 
 fn describe(scenario: &Scenario) -> String {
@@ -183,13 +218,14 @@ fn print_row(name: &str, own: &[Sample], floor: &[Sample], centralized: bool) {
     let (ratio, least, most) =
         spread(own.iter().zip(floor).map(|(own, floor)| own.cpu / floor.cpu));
     print!(
-        "  {name:<12} {cpu:>8.3} {:>15} {:>8} {ratio:>8.3} {:>13} {rate:>10.0}",
+        "  {name:<12} {cpu:>8.3} {:>15} {:>8} {ratio:>8.3} {:>13} {rate:>10.0} {:>5}",
         format!("{low:.3}–{high:.3}"),
         if centralized { format!("{master:.3}") } else { "–".to_owned() },
-        format!("{least:.3}–{most:.3}")
+        format!("{least:.3}–{most:.3}"),
+        own[0].bytes
     );
-    for part in [0.5, 0.99] {
-        let of = |sample: &Sample| percentile(&sample.latencies, part);
+    for percent in [50, 99] {
+        let of = |sample: &Sample| percentile(&sample.latencies, percent);
         if let Some(values) = own.iter().map(of).collect::<Option<Vec<f64>>>() {
             print!(" {:>6.1}", spread(values.into_iter()).0);
         }
@@ -198,9 +234,8 @@ fn print_row(name: &str, own: &[Sample], floor: &[Sample], centralized: bool) {
 }
 
 /// In microseconds.
-fn percentile(sorted: &[u64], part: f64) -> Option<f64> {
-    let index = (sorted.len() as f64 * part) as usize;
-    sorted.get(index).map(|nanos| *nanos as f64 / 1e3)
+fn percentile(sorted: &[u64], percent: usize) -> Option<f64> {
+    sorted.get(sorted.len() * percent / 100).map(|nanos| *nanos as f64 / 1e3)
 }
 
 /// Median, least and most.

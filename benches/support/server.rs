@@ -1,5 +1,6 @@
 //! A server under measurement: a process group of our own, always killed and reaped.
 #![expect(unsafe_code, reason = "a hook between fork and exec")]
+#![expect(clippy::disallowed_methods, reason = "waits for a child to listen")]
 
 use super::sys;
 use std::fs;
@@ -49,18 +50,39 @@ impl Setup {
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
     pub(crate) command: fn(&Setup) -> Option<Command>,
+    /// Not ours: its answer need not be as long as ours.
+    pub(crate) foreign: bool,
 }
 
 pub(crate) const FLOOR: Contender =
-    Contender { name: "floor", command: |setup| Some(setup.command("floor")) };
+    Contender { name: "floor", command: |setup| Some(setup.command("floor")), foreign: false };
+
+/// The engine's worker alone. It has no master, so it cannot serve centralized.
+pub(crate) const WORKER: Contender = Contender {
+    name: "worker",
+    command: |setup| (!setup.centralized).then(|| setup.command("worker")),
+    foreign: false,
+};
+
+/// The same with HTTP.
+pub(crate) const WORKER_HTTP: Contender = Contender {
+    name: "worker, http",
+    command: |setup| (!setup.centralized).then(|| setup.command("worker-http")),
+    foreign: false,
+};
 
 /// nginx with one worker, no log, no limit on requests.
-pub(crate) const NGINX: Contender = Contender { name: "nginx", command: nginx };
+pub(crate) const NGINX: Contender =
+    Contender { name: "nginx", command: |setup| nginx(setup, 1, "Hello, World!"), foreign: true };
+
+/// nginx with two workers that say who they are.
+pub(crate) const NGINX_PIDS: Contender =
+    Contender { name: "nginx", command: |setup| nginx(setup, 2, "worker $pid"), foreign: true };
 
 /// Any server by its command line, from the environment: `SERVER='./my-server 127.0.0.1:{port}'`.
-pub(crate) const OTHER: Contender = Contender { name: "$SERVER", command: other };
+pub(crate) const OTHER: Contender = Contender { name: "$SERVER", command: other, foreign: true };
 
-fn nginx(setup: &Setup) -> Option<Command> {
+fn nginx(setup: &Setup, workers: u32, body: &str) -> Option<Command> {
     let program = ["/usr/sbin/nginx", "/usr/bin/nginx"]
         .into_iter()
         .find(|p| fs::exists(p).is_ok_and(|is| is))?;
@@ -77,7 +99,7 @@ fn nginx(setup: &Setup) -> Option<Command> {
         ""
     };
     let config = format!(
-        "{user} daemon off; worker_processes 1; pid {path}/pid; error_log /dev/null;
+        "{user} daemon off; worker_processes {workers}; pid {path}/pid; error_log /dev/null;
         events {{ worker_connections 16384; }}
         http {{
             access_log off; keepalive_requests 1000000000; keepalive_timeout 600;
@@ -85,7 +107,7 @@ fn nginx(setup: &Setup) -> Option<Command> {
             fastcgi_temp_path {path}/fastcgi; uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi;
             server {{
                 listen 127.0.0.1:{} backlog=4096{};
-                location / {{ default_type text/plain; return 200 \"Hello, World!\"; }}
+                location / {{ default_type text/plain; return 200 \"{body}\"; }}
             }}
         }}",
         setup.port,
@@ -110,6 +132,9 @@ fn other(setup: &Setup) -> Option<Command> {
     (!setup.centralized && !setup.defer).then_some(command)
 }
 
+/// Seconds that a server may live; then the bench, and with it the server, is ended by SIGALRM.
+const LIFE_MAX: u32 = 900;
+
 pub(crate) struct Server {
     child: Child,
     pub(crate) port: u16,
@@ -122,6 +147,8 @@ impl Server {
         mut setup: Setup,
         cpu: usize,
     ) -> Result<Option<Self>, String> {
+        // Whatever happens to it, nothing here runs unbounded.
+        sys::alarm(LIFE_MAX);
         setup.port = free_port().map_err(|error| error.to_string())?;
         let Some(mut command) = (contender.command)(&setup) else { return Ok(None) };
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null());
@@ -163,6 +190,11 @@ impl Server {
         pids.filter(|pid| group_of(*pid) == Some(group)).collect()
     }
 
+    /// Memory of all processes, in bytes: their share of what they have mapped (PSS).
+    pub(crate) fn memory(&self) -> u64 {
+        self.processes().into_iter().map(|pid| pss(pid).unwrap_or(0)).sum()
+    }
+
     /// CPU time of the master, and of all processes together.
     pub(crate) fn cpu_time(&self) -> (Duration, Duration) {
         let of = |pid: &i32| sys::cpu_time(*pid).unwrap_or_default();
@@ -174,6 +206,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         sys::kill_group(self.master());
+        sys::alarm(0);
         let _absent = fs::remove_dir_all(scratch());
     }
 }
@@ -182,6 +215,12 @@ fn group_of(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // proc_pid_stat(5): the name in parentheses may contain anything; then state, parent, group.
     stat.rsplit_once(") ")?.1.split(' ').nth(2)?.parse().ok()
+}
+
+fn pss(pid: i32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 fn free_port() -> io::Result<u16> {

@@ -104,11 +104,10 @@ fn clock_time(clock: i32) -> io::Result<Duration> {
     Ok(Duration::from_secs(part(time.tv_sec)) + Duration::from_nanos(part(time.tv_nsec)))
 }
 
-pub(crate) fn set_option<T>(socket: i32, level: i32, name: i32, value: T) -> io::Result<()> {
-    let length = u32::try_from(size_of::<T>()).expect("an option is small");
+pub(crate) fn set_option(socket: i32, level: i32, name: i32, value: i32) -> io::Result<()> {
     let value = (&raw const value).cast();
     // SAFETY: the value is as long as said.
-    checked(unsafe { libc::setsockopt(socket, level, name, value, length) }).map(drop)
+    checked(unsafe { libc::setsockopt(socket, level, name, value, 4) }).map(drop)
 }
 
 /// `std` listens with a backlog of 128; a second listen(2) sets another.

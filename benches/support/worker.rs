@@ -1,9 +1,9 @@
-//! The worker alone, at its lowest level: the engine's loop on its real ring, with no master and
-//! with a protocol that does what the floor does. What it costs above the floor is the loop.
+//! The worker alone, at its lowest level: the engine's loop on its real ring, with no master.
 
-use super::support::floor::{Requests, answer};
-use super::support::server::Setup;
+use super::floor::{Requests, answer};
+use super::server::Setup;
 use ringfort::config::Config;
+use ringfort::http::{Http, Request, Response};
 use ringfort::io::{Address, Errno, Fd, Instant};
 use ringfort::ipc::board::Line;
 use ringfort::protocol::{Close, Cx, Next, Protocol};
@@ -13,8 +13,21 @@ use ringfort::sys::socket::{self, Options};
 use ringfort::worker::{Parts, Worker};
 use std::time::Duration;
 
-/// The process that a bench started with `serve worker …`. Never returns.
-pub(crate) fn serve(setup: &Setup) {
+/// The worker with a protocol that does what the floor does: what it costs above the floor is the
+/// loop. Never returns.
+pub(crate) fn serve_fixed(setup: &Setup) {
+    run(setup, |_| Fixed { answer: answer(setup), close: setup.close });
+}
+
+/// The worker with HTTP: what it costs above the other is parsing, checking and answering.
+pub(crate) fn serve_http(setup: &Setup) {
+    run(setup, |config| {
+        let hello = |_: &Request<'_>, response: &mut Response| response.text("Hello, World!");
+        Http::new(hello, config)
+    });
+}
+
+fn run<P: Protocol>(setup: &Setup, protocol: impl FnOnce(&Config) -> P) {
     let defer_accept = Duration::from_secs(u64::from(setup.defer));
     let options = Options { backlog: 4096, reuse_port: true, defer_accept };
     let address = Address::Tcp(([127, 0, 0, 1], setup.port).into());
@@ -23,9 +36,9 @@ pub(crate) fn serve(setup: &Setup) {
     let ring = Ring::new(RingSettings::WORKER).expect("a ring");
     let mut config = Config::default();
     config.setters().connections_max(20_000).expect("in range");
-    let line = Line::detached();
-    let parts = Parts { slot: 0, channel, listeners: vec![(0, listener)], line };
-    Worker::new(ring, Fixed { answer: answer(setup), close: setup.close }, parts, &config).run();
+    let listeners = vec![(0, listener)];
+    let parts = Parts { slot: 0, channel, signals: None, listeners, line: Line::detached() };
+    Worker::new(ring, protocol(&config), parts, &config).run();
 }
 
 /// Answers fixed bytes to whatever ends in an empty line.

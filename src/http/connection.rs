@@ -67,6 +67,10 @@ pub struct Connection {
     paused: bool,
 }
 
+/// How long an idle connection is kept when the worker drains. A request may be on its way at this
+/// moment; it is answered, with `Connection: close`, instead of meeting a closed door.
+const DRAIN_GRACE: Duration = Duration::from_millis(500);
+
 const _: () = assert!(size_of::<Connection>() <= 144, "an idle connection costs too much");
 
 #[derive(Debug, Default)]
@@ -218,7 +222,11 @@ impl<H: Handler> Http<H> {
         let own = if let State::Body(_) = connection.state {
             connection.since.after(limits.body_timeout)
         } else if !connection.in_head() {
-            let timeout = if is_first { limits.head_timeout } else { limits.idle_timeout };
+            let timeout = match (connection.draining, is_first) {
+                (true, _) => DRAIN_GRACE,
+                (false, true) => limits.head_timeout,
+                (false, false) => limits.idle_timeout,
+            };
             return connection.since.after(timeout);
         } else {
             let start = if is_first { connection.since } else { connection.begun };
@@ -267,6 +275,7 @@ impl<H: Handler> Protocol for Http<H> {
             State::Head if connection.in_head() => {
                 connection.refuse(Refusal::HEAD_TIMEOUT);
             }
+            State::Head if connection.draining => connection.end(CloseReason::Drain),
             State::Head if connection.requests == 0 => connection.end(CloseReason::HeadTimeout),
             State::Head => connection.end(CloseReason::IdleTimeout),
             State::Body(_) => connection.refuse(Refusal::BODY_TIMEOUT),
@@ -293,7 +302,7 @@ impl<H: Handler> Protocol for Http<H> {
         connection.draining = true;
         connection.owed = connection.carry.len();
         if matches!(connection.state, State::Head) && !connection.in_head() {
-            connection.end(CloseReason::Drain);
+            connection.since = cx.now;
         }
         self.advance_carried(connection, cx)
     }

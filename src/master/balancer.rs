@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn least_connections() {
         let new = LeastConnections::default;
-        check(new(), "3/0 1/0 2/0", "1 1 2 0");
+        check(new(), "3/0 1/0 2/0", "1 2 1 2");
         check(new(), "0/2 0/1 0/3", "1 0 2 1");
         check(new(), "0/0 0/0 0/0", "0 1 2 0 1 2");
         check(new(), "- 9/9 -", "1 1 1");

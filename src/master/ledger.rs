@@ -147,15 +147,18 @@ impl Ledger {
         self.dead.died += open_in(counters);
     }
 
-    /// What became of all connections, the lines of the living included. `waiting`: accepted and
-    /// neither handed over nor refused.
+    /// What became of all connections. `living`: each line that is not buried, and how many
+    /// connections the kernel is passing to it now; `waiting`: accepted, and given to nobody yet.
     #[must_use]
-    pub fn report(&self, lines: impl Iterator<Item = Line>, waiting: u64) -> Report {
+    pub fn report(&self, living: impl Iterator<Item = (u32, Line, u64)>, waiting: u64) -> Report {
         let mut totals = self.dead.clone();
-        for line in lines {
-            totals.add(&line);
+        let mut in_transit = 0;
+        for (line, counters, passing) in living {
+            totals.add(&counters);
+            // A worker may be ahead of us: it has what we have not heard was passed.
+            let handed = self.handed(line) + passing;
+            in_transit += handed.saturating_sub(counters.get(Counter::Received));
         }
-        let in_transit: u64 = self.transit.values().map(|t| t.handed - t.settled).sum();
         let mut report = Report {
             accepted: self.accepted + totals.own,
             served: totals.class(Class::Served),

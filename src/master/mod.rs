@@ -162,6 +162,7 @@ impl<I: Io + Processes> Master<I> {
         if self.phase == Phase::Starting {
             self.start();
         }
+        self.refusals.begin_pass();
         for completion in done.drain(..) {
             self.on_completion(completion, now);
         }
@@ -271,10 +272,11 @@ impl<I: Io + Processes> Master<I> {
     /// What became of all connections so far.
     #[must_use]
     pub fn report(&self) -> Report {
-        let lines = self.processes.keys().map(|&line| self.board.line(line));
-        let passing: usize = self.processes.values().map(Process::passing).sum();
-        let waiting = (self.pending.len() + passing) as u64;
-        let mut report = self.ledger.report(lines, waiting);
+        let living = self
+            .processes
+            .iter()
+            .map(|(&line, process)| (line, self.board.line(line), process.passing() as u64));
+        let mut report = self.ledger.report(living, self.pending.len() as u64);
         if self.phase.is_draining() {
             report.since(&self.before_drain);
         }

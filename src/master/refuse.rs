@@ -28,6 +28,8 @@ pub struct Refusals {
     next: u64,
     /// Whose answers the next `wait` sends.
     sending: Vec<u64>,
+    /// Whose answers the last `wait` sent.
+    lent: Vec<u64>,
     linger: Duration,
     closed: u64,
 }
@@ -58,8 +60,9 @@ enum Stage {
 impl Refusals {
     /// None yet; each may linger so long.
     #[must_use]
-    pub const fn new(linger: Duration) -> Self {
-        Self { rows: BTreeMap::new(), next: 0, sending: Vec::new(), linger, closed: 0 }
+    pub fn new(linger: Duration) -> Self {
+        let (sending, lent) = (Vec::new(), Vec::new());
+        Self { rows: BTreeMap::new(), next: 0, sending, lent, linger, closed: 0 }
     }
 
     /// Refuses one: arms the receive, and lends the answer to the next `wait`.
@@ -88,6 +91,11 @@ impl Refusals {
             head: UNAVAILABLE,
             body: &[],
         })
+    }
+
+    /// The `wait` is over, its completions are not handled yet.
+    pub fn begin_pass(&mut self) {
+        self.lent = std::mem::take(&mut self.sending);
     }
 
     /// The answer did not go out whole: the peer is gone, or does not read even so little.
@@ -126,7 +134,7 @@ impl Refusals {
 
     /// The completions of the last `wait` were handled: what it sent without one is out.
     pub fn sent<I: Io>(&mut self, io: &mut I) {
-        for number in std::mem::take(&mut self.sending) {
+        for number in std::mem::take(&mut self.lent) {
             if let Some(refusal) = self.rows.get_mut(&number) {
                 refusal.stage = Stage::Lingering;
                 if !refusal.ended {

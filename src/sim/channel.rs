@@ -66,7 +66,7 @@ impl State {
             peer.inbox.push_back(Packet { bytes, fds });
         }
         self.wake(peer_id, Wake::Readable);
-        Ok(u32::try_from(batch.bytes.len()).expect("messages are small"))
+        Ok(u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX))
     }
 
     /// recvmsg(2): the next message with its descriptors installed; an empty one at end-of-file.
@@ -98,6 +98,7 @@ impl State {
                 }
                 Err(_) => {
                     message.truncated = true;
+                    self.processes[pid].truncated = true;
                     self.release(file);
                 }
             }

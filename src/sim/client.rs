@@ -123,7 +123,7 @@ impl Client {
                 _ => prng.range(0, 300_000),
             };
             let body = match prng.range(0, 3) {
-                0 => (0..prng.range(0, 5000)).map(|_| b'a' + (number as u8)).collect(),
+                0 => (0..prng.range(0, 5000)).map(|at| b'a' + (at % 26) as u8).collect(),
                 _ => Vec::new(),
             };
             let target = format!("/{id}.{number}/{length}");

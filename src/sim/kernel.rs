@@ -100,6 +100,8 @@ pub(super) struct State {
     /// Connections that a dead worker took with it: their clients may miss answers.
     pub(super) excused: BTreeSet<u32>,
     pub(super) connections: u32,
+    /// Connections that workers accepted and did not live to count.
+    pub(super) uncounted: u64,
     pub(super) board: Option<Board>,
     pub(super) bug: Option<Bug>,
     pub(super) trace: Trace,
@@ -119,6 +121,7 @@ impl State {
             doom: None,
             excused: BTreeSet::new(),
             connections: 0,
+            uncounted: 0,
             board: None,
             bug: None,
             trace: Trace::new(keep_trace),
@@ -254,7 +257,7 @@ impl Io for Kernel {
             Op::Accept(fd) => (Some(fd), Work::Accept),
             Op::Poll(fd) => (Some(fd), Work::Poll),
             Op::Recv(fd) => (Some(fd), Work::Recv),
-            Op::Send(fd, bytes, offset) => (Some(fd), Work::Send { bytes, offset, sent: 0 }),
+            Op::Send(fd, bytes, offset) => (Some(fd), Work::Send { bytes, offset }),
             Op::Pass(fd, batch) => (Some(fd), Work::Pass(batch)),
             Op::Receive(fd) => (Some(fd), Work::Receive),
             Op::Read(fd, buffer, _) => (Some(fd), Work::Read(buffer)),

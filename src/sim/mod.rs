@@ -89,7 +89,16 @@ struct Loop {
     stepper: Box<dyn Stepper>,
     done: Vec<Completion>,
     deadline: Option<Instant>,
-    asleep: bool,
+    next: Next,
+}
+
+/// What a process does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Turn,
+    Wait,
+    /// It waits since its last wait: until something completes or its deadline passes.
+    WakeUp,
 }
 
 /// Who can act.
@@ -141,7 +150,8 @@ impl World {
 
     /// The world runs this process from now on.
     pub fn start(&mut self, pid: ProcessId, stepper: Box<dyn Stepper>) {
-        self.loops.insert(pid, Loop { stepper, done: Vec::new(), deadline: None, asleep: false });
+        let (done, deadline, next) = (Vec::new(), None, Next::Turn);
+        self.loops.insert(pid, Loop { stepper, done, deadline, next });
     }
 
     /// How workers are run, and the page they count on.
@@ -220,6 +230,49 @@ impl World {
         self.state.borrow_mut().end(pid, SIGKILL);
     }
 
+    /// From now on other things go wrong, or none.
+    pub fn set_faults(&mut self, faults: FaultPlan) {
+        self.state.borrow_mut().faults = faults;
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        Instant::from_nanos(self.state.borrow().now)
+    }
+
+    /// Connections that processes took from listeners, less those that a worker took and did not
+    /// live to count.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        let state = self.state.borrow();
+        let accepted = |process: &proc::Process| process.taken - process.received;
+        state.processes.iter().map(accepted).sum::<u64>() - state.uncounted
+    }
+
+    /// How many descriptors of connections the processes hold.
+    #[must_use]
+    pub fn connections_held(&self) -> u64 {
+        let state = self.state.borrow();
+        (0..state.processes.len()).map(|pid| state.streams(pid)).sum()
+    }
+
+    /// When all processes have ended, no file may be left.
+    ///
+    /// # Errors
+    ///
+    /// What is left.
+    pub fn check_empty(&self) -> Result<(), Violation> {
+        let state = self.state.borrow();
+        let living = state.processes.iter().find(|process| !matches!(process.phase, Phase::Gone(_)));
+        let file = state.files.iter().flatten().next();
+        match (living, file) {
+            (None, None) => Ok(()),
+            (Some(process), _) => Err(Violation(format!("{} lives on", process.name))),
+            (_, Some(file)) => Err(Violation(format!("nobody closed {file:?}"))),
+        }
+    }
+
     /// Time passes.
     pub fn advance(&mut self, duration: Duration) {
         let mut state = self.state.borrow_mut();
@@ -276,9 +329,9 @@ impl World {
                 }
                 Phase::Running => {
                     let Some(found) = self.loops.get(&pid) else { continue };
-                    let at = match found.asleep {
-                        true => process.ring.due().into_iter().chain(process.deadline).min(),
-                        false => Some(0),
+                    let at = match found.next {
+                        Next::WakeUp => process.ring.due().into_iter().chain(process.deadline).min(),
+                        Next::Turn | Next::Wait => Some(0),
                     };
                     due.extend(at.map(|at| (at.max(process.stopped_until), Actor::Process(pid))));
                 }
@@ -346,20 +399,21 @@ impl World {
         if self.state.borrow().processes[pid].exit().is_some() {
             return Ok(()); // the step before this one killed it
         }
-        let Loop { stepper, done, deadline, asleep } =
+        let Loop { stepper, done, deadline, next } =
             self.loops.get_mut(&pid).expect("only what has a loop acts");
-        if *asleep {
+        if *next != Next::Turn {
             stepper.wait(*deadline, done);
-            let now = self.state.borrow().now;
-            *asleep = done.is_empty() && deadline.is_none_or(|at| at.as_nanos() > now);
-            if !*asleep {
-                return Ok(());
+            let state = self.state.borrow();
+            let passed = state.processes[pid].deadline.is_some_and(|at| at <= state.now);
+            *next = if done.is_empty() && !passed { Next::WakeUp } else { Next::Turn };
+            if *next == Next::WakeUp {
+                state.check_sleeper(pid)?;
             }
-            return Ok(self.state.borrow().check_sleeper(pid)?);
+            return Ok(());
         }
         *deadline = stepper.turn(done);
         assert!(done.is_empty(), "a turn handles all that is done");
-        *asleep = true;
+        *next = Next::Wait;
         let exit = stepper.exit();
         let mut state = self.state.borrow_mut();
         if let Some(line) = state.processes[pid].line

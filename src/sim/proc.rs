@@ -5,6 +5,7 @@ use super::prng::Ratio;
 use super::ring::{Ring, Wake};
 use crate::io::{Child, Errno, Exit, Fd, Signal, WorkerPlan};
 use crate::stats::Counter;
+use std::collections::BTreeSet;
 
 /// A process.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Process {
     /// How many descriptors reached it in messages, and how many connections it ever held.
     pub(super) received: u64,
     pub(super) taken: u64,
+    /// A message of its channel came cut.
+    pub(super) truncated: bool,
     /// Its line on the board.
     pub(super) line: Option<u32>,
     parent: Option<ProcessId>,
@@ -39,10 +42,7 @@ pub(super) struct Entry {
 pub(super) enum Phase {
     Running,
     /// It ended, but its ring goes on accepting and receiving until the kernel tears it down.
-    Dying {
-        exit: Exit,
-        until: u64,
-    },
+    Dying { exit: Exit, until: u64 },
     Gone(Exit),
 }
 
@@ -62,6 +62,8 @@ pub struct Boot {
     pub line: u32,
     /// Its end of the channel to the master.
     pub channel: Fd,
+    /// A signal descriptor of its own.
+    pub signals: Fd,
     /// Its copies of its slot's listeners.
     pub listeners: Vec<(u16, Fd)>,
 }
@@ -100,6 +102,7 @@ impl State {
             stopped_until: 0,
             received: 0,
             taken: 0,
+            truncated: false,
             line: None,
             parent,
             reaped: false,
@@ -125,7 +128,11 @@ impl State {
         process.fds.resize(process.fds.len().max(at + 1), None);
         process.fds[at] = Some(Entry { file, received });
         process.taken += u64::from(is_connection);
-        Ok(Fd::new(i32::try_from(at).expect("descriptors are few")))
+        Ok(Fd::new(i32::try_from(at).unwrap_or(i32::MAX)))
+    }
+
+    fn room(&self, pid: ProcessId) -> usize {
+        self.sizes.fds.saturating_sub(3 + self.processes[pid].held().count())
     }
 
     pub(super) fn close(&mut self, pid: ProcessId, fd: &Fd) {
@@ -141,6 +148,9 @@ impl State {
         parent: ProcessId,
         plan: &WorkerPlan<'_>,
     ) -> Result<Child, Errno> {
+        if self.room(parent) < 2 {
+            return Err(Errno::NoFds);
+        }
         if self.prng.chance(self.faults.fork_refused) {
             let memory = self.prng.chance(Ratio::new(1, 2));
             return Err(if memory { Errno::NoBuffers } else { Errno::Again });
@@ -150,30 +160,24 @@ impl State {
         self.processes[pid].line = Some(plan.line);
         let (ours, theirs) = self.channel();
         let pidfd = self.file(Body::Pidfd(pid));
-        let mut inherit =
-            |state: &mut Self, file| state.install(pid, file, None).expect("a new table has room");
-        let channel = inherit(self, theirs);
+        let channel = self.install(pid, theirs, None)?;
+        let signals = self.file(Body::Signals(BTreeSet::new()));
+        let signals = self.install(pid, signals, None)?;
         let mut listeners = Vec::new();
         for (index, fd) in plan.listeners {
             let file = self.of(parent, fd);
             self.hold(file);
-            listeners.push((*index, inherit(self, file)));
+            listeners.push((*index, self.install(pid, file, None)?));
         }
-        let at = self.now
-            + match self.prng.chance(self.faults.boot_slow) {
-                true => self.prng.range(BOOT_NS, BOOT_SLOW_NS_MAX),
-                false => BOOT_NS,
-            };
+        let slow = self.prng.chance(self.faults.boot_slow);
+        let at = self.now + if slow { self.prng.range(BOOT_NS, BOOT_SLOW_NS_MAX) } else { BOOT_NS };
         let (slot, generation, epoch, line) = (plan.slot, plan.generation, plan.epoch, plan.line);
-        self.boots.push(Boot { pid, at, slot, generation, epoch, line, channel, listeners });
         self.note(parent, None, format_args!("spawn {slot}.{generation}"));
-        match (self.install(parent, pidfd, None), self.install(parent, ours, None)) {
-            (Ok(pidfd), Ok(channel)) => {
-                let pid = 1000 + u32::try_from(pid).expect("processes are few");
-                Ok(Child { pid, pidfd, channel })
-            }
-            _ => panic!("the descriptors of the simulated master are too few"),
-        }
+        let boot = Boot { pid, at, slot, generation, epoch, line, channel, signals, listeners };
+        self.boots.push(boot);
+        let pidfd = self.install(parent, pidfd, None)?;
+        let channel = self.install(parent, ours, None)?;
+        Ok(Child { pid: u32::try_from(pid).unwrap_or(u32::MAX), pidfd, channel })
     }
 
     /// The process that a pidfd stands for.
@@ -240,9 +244,10 @@ impl State {
         if let Some(parent) = self.processes[pid].parent {
             self.notify(parent, SIGCHLD);
         }
-        let pidfds = |file: &Option<super::kernel::File>| matches!(file.as_ref().map(|file| &file.body), Some(Body::Pidfd(of)) if *of == pid);
-        for file in (0..self.files.len()).filter(|at| pidfds(&self.files[*at])).collect::<Vec<_>>()
-        {
+        let pidfds = |file: &Option<super::kernel::File>| {
+            matches!(file.as_ref().map(|file| &file.body), Some(Body::Pidfd(of)) if *of == pid)
+        };
+        for file in (0..self.files.len()).filter(|at| pidfds(&self.files[*at])).collect::<Vec<_>>() {
             self.wake(file, Wake::Readable);
         }
     }
@@ -250,8 +255,11 @@ impl State {
     /// The connections that die with a worker: what it accepted by itself, and what it was handed
     /// and has counted. All others are the master's to give to somebody else.
     fn excuse(&mut self, pid: ProcessId) {
-        let line = self.processes[pid].line.and_then(|line| Some(self.board?.line(line)));
-        let counted = line.map_or(0, |line| line.get(Counter::Received));
+        let process = &self.processes[pid];
+        let Some(line) = process.line.and_then(|line| Some(self.board?.line(line))) else { return };
+        let counted = line.get(Counter::Received);
+        let own = line.get(Counter::Adopted) - counted;
+        self.uncounted += (process.taken - process.received).saturating_sub(own);
         for entry in self.processes[pid].fds.iter().flatten() {
             if entry.received.is_none_or(|order| order <= counted)
                 && let Some(connection) = self.connection(entry.file)

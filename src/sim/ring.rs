@@ -35,7 +35,7 @@ pub(super) enum Work {
     Accept,
     Poll,
     Recv,
-    Send { bytes: Bytes, offset: usize, sent: usize },
+    Send { bytes: Bytes, offset: usize },
     Pass(crate::io::Batch),
     Receive,
     Read(Box<[u8]>),
@@ -106,10 +106,8 @@ impl State {
         let accepts = armed.filter(|op| on_it(op) && matches!(op.work, Work::Accept));
         let first = accepts.map(|op| op.serial).min();
         for op in self.processes.iter_mut().flat_map(|process| &mut process.ring.armed) {
-            let wants = match op.work {
-                Work::Send { .. } => Wake::Writable,
-                _ => Wake::Readable,
-            };
+            let sends = matches!(op.work, Work::Send { .. });
+            let wants = if sends { Wake::Writable } else { Wake::Readable };
             let passed_over = matches!(op.work, Work::Accept) && Some(op.serial) != first;
             if on_it(op) && wants == wake && !passed_over && op.ready.is_none() {
                 let late = self.prng.chance(self.faults.delay);
@@ -142,9 +140,10 @@ impl State {
                 let still = self.of(pid, &crate::io::Fd::new(fd)) == file;
                 assert!(still, "descriptor {fd} of {:?} is another one by now", op.token);
             }
-            match op.work {
-                Work::Cancel(target) => self.cancel(pid, op.token, target),
-                _ => self.run(pid, op, memory),
+            if let Work::Cancel(target) = op.work {
+                self.cancel(pid, target);
+            } else {
+                self.run(pid, op, memory);
             }
         }
     }
@@ -166,7 +165,7 @@ impl State {
             0 => Err(Errno::Again),
             _ => self.write(file, head, body),
         };
-        self.note_bytes(pid, file, "send", &result);
+        self.note_bytes(pid, file, "send", result);
         if result != Ok(total) {
             let result = result.map(count);
             self.complete(pid, send.token, result, None, false);
@@ -181,10 +180,7 @@ impl State {
             Work::Accept => self.run_accept(pid, token, file),
             Work::Poll => self.run_poll(pid, token, file),
             Work::Recv => self.run_recv(pid, token, file, memory),
-            Work::Send { bytes, offset, sent } => {
-                let rest = &bytes[*offset + *sent..];
-                self.run_send(pid, token, file, rest, sent, &mut op.ready)
-            }
+            Work::Send { bytes, offset } => self.run_send(pid, token, file, &bytes[*offset..]),
             Work::Pass(batch) => {
                 let result = self.pass(pid, file, batch);
                 self.complete(pid, token, result, None, false)
@@ -250,11 +246,11 @@ impl State {
                 return true;
             }
             let length = read.as_ref().map(Vec::len).map_err(|errno| *errno);
-            self.note_bytes(pid, file, "recv", &length);
-            let bytes = match read {
-                Ok(bytes) if !bytes.is_empty() => bytes,
-                end => return self.complete(pid, token, end.map(|_| 0), None, false),
-            };
+            self.note_bytes(pid, file, "recv", length);
+            let bytes = read.unwrap_or_default();
+            if bytes.is_empty() {
+                return self.complete(pid, token, length.map(count), None, false);
+            }
             let more = self.goes_on();
             let id = u16::try_from(free).expect("buffers are numbered in 16 bits");
             let len = u16::try_from(bytes.len()).expect("a buffer is smaller than 64 KiB");
@@ -266,33 +262,15 @@ impl State {
         }
     }
 
-    fn run_send(
-        &mut self,
-        pid: ProcessId,
-        token: Token,
-        file: FileId,
-        rest: &[u8],
-        sent: &mut usize,
-        ready: &mut Option<u64>,
-    ) -> Stays {
+    fn run_send(&mut self, pid: ProcessId, token: Token, file: FileId, rest: &[u8]) -> Stays {
         let cut = rest.len() > 1 && self.prng.chance(self.faults.send_short);
         let limit = if cut { self.prng.index(rest.len() - 1) + 1 } else { rest.len() };
         let result = self.write(file, &rest[..limit], &[]);
-        self.note_bytes(pid, file, "send", &result);
-        match result {
-            Ok(taken) => *sent += taken,
-            Err(Errno::Again) => return true,
-            // What was sent before counts: the error comes with the next operation.
-            Err(_) if *sent > 0 => return self.complete(pid, token, Ok(count(*sent)), None, false),
-            Err(errno) => return self.complete(pid, token, Err(errno), None, false),
+        if result == Err(Errno::Again) {
+            return true;
         }
-        if result == Ok(rest.len()) {
-            return self.complete(pid, token, Ok(count(*sent)), None, false);
-        }
-        if result == Ok(limit) {
-            *ready = Some(self.now + self.prng.range(1, DELAY_NS_MAX));
-        }
-        true
+        self.note_bytes(pid, file, "send", result);
+        self.complete(pid, token, result.map(count), None, false)
     }
 
     fn run_receive(&mut self, pid: ProcessId, token: Token, file: FileId) -> Stays {
@@ -301,9 +279,7 @@ impl State {
             Err(errno) => Err(errno),
             Ok(message) => {
                 let length = count(message.bytes.len());
-                if length > 0 {
-                    self.processes[pid].ring.owned.insert(token, Owned::Message(message));
-                }
+                self.processes[pid].ring.owned.insert(token, Owned::Message(message));
                 Ok(length)
             }
         };
@@ -330,19 +306,12 @@ impl State {
         self.complete(pid, token, Ok(count(length)), None, false)
     }
 
-    fn cancel(&mut self, pid: ProcessId, token: Token, target: Token) {
+    /// The cancellation itself completes silently, as in the real ring.
+    fn cancel(&mut self, pid: ProcessId, target: Token) {
         let armed = &mut self.processes[pid].ring.armed;
-        let Some(at) = armed.iter().position(|op| op.token == target) else {
-            self.complete(pid, token, Err(Errno::Gone), None, false);
-            return;
-        };
+        let Some(at) = armed.iter().position(|op| op.token == target) else { return };
         let op = armed.swap_remove(at);
-        let result = match op.work {
-            Work::Send { sent, .. } if sent > 0 => Ok(count(sent)),
-            _ => Err(Errno::Canceled),
-        };
-        self.complete(pid, target, result, None, false);
-        self.complete(pid, token, Ok(0), None, false);
+        self.complete(pid, target, Err(Errno::Canceled), None, false);
         self.finish(pid, op);
     }
 
@@ -386,7 +355,7 @@ impl State {
         pid: ProcessId,
         file: FileId,
         verb: &str,
-        result: &Result<usize, Errno>,
+        result: Result<usize, Errno>,
     ) {
         let connection = self.connection(file);
         match result {

@@ -40,7 +40,7 @@ impl Trace {
         connection: Option<u32>,
         operation: fmt::Arguments<'_>,
     ) {
-        let written = write!(self.hash, "{at} {process} {connection:?} {operation}\n");
+        let written = writeln!(self.hash, "{at} {process} {connection:?} {operation}");
         debug_assert!(written.is_ok(), "hashing cannot fail");
         if let Some(rows) = &mut self.rows {
             let operation = operation.to_string();

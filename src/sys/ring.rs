@@ -106,6 +106,8 @@ pub struct Ring {
     now: Cell<Instant>,
     enter_flags: u32,
     pub(super) launch: Option<Launch>,
+    /// The children that were spawned and not yet reaped: pidfd to pid.
+    pub(super) children: BTreeMap<i32, u32>,
 }
 
 impl std::fmt::Debug for Ring {
@@ -153,6 +155,7 @@ impl Ring {
             now: Cell::new(clock::monotonic()),
             enter_flags,
             launch: None,
+            children: BTreeMap::new(),
         })
     }
 
@@ -284,7 +287,7 @@ impl Io for Ring {
             Op::Send(socket, bytes, offset) => {
                 let rest = &bytes[offset..];
                 let length = rest.len().min(SEND_MAX);
-                let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+                let flags = libc::MSG_NOSIGNAL;
                 let (start, length) = (rest.as_ptr(), u32::try_from(length).unwrap_or(0));
                 self.park(token, Parked::Send(bytes, offset));
                 opcode::Send::new(fd(socket), start, length).flags(flags).build()

@@ -1,7 +1,8 @@
 //! How the real master starts, signals and reaps its workers.
 
 use super::ring::Ring;
-use super::{process, socket};
+use super::process::{self, Forked};
+use super::socket;
 use crate::io::{Child, Errno, Exit, Fd, Processes, Signal, WorkerPlan};
 
 impl Processes for Ring {
@@ -14,7 +15,10 @@ impl Processes for Ring {
         let forked = process::spawn(|| launch(&plan, Fd::new(theirs_raw)));
         socket::close(theirs);
         match forked {
-            Ok(forked) => Ok(Child { pid: forked.pid, pidfd: forked.pidfd, channel: ours }),
+            Ok(Forked { pid, pidfd }) => {
+                self.children.insert(pidfd.raw(), pid);
+                Ok(Child { pid, pidfd, channel: ours })
+            }
             Err(error) => {
                 socket::close(ours);
                 Err(error.errno())
@@ -27,12 +31,13 @@ impl Processes for Ring {
     }
 
     fn reap(&mut self, pidfd: &Fd) -> Option<Exit> {
-        process::reap(pidfd)
+        let exit = process::reap(pidfd)?;
+        self.children.remove(&pidfd.raw());
+        Some(exit)
     }
 
     fn reap_stranger(&mut self) -> bool {
-        // The master reaps its own workers by their pidfds first, so what is left is strange.
-        process::reap_stranger(|_| false)
+        process::reap_stranger(|pid| self.children.values().any(|ours| *ours == pid))
     }
 
     fn spare(&mut self) -> Result<Fd, Errno> {

@@ -90,6 +90,12 @@ struct Connection<C> {
     machine: C,
 }
 
+/// How many bytes a connection of this protocol costs while it idles: its slot, and nothing else.
+#[must_use]
+pub const fn slot_bytes<P: Protocol>() -> usize {
+    size_of::<Connection<P::Connection>>()
+}
+
 const NOT_DIRTY: u32 = u32::MAX;
 
 /// A listener of our own, and whether the kernel watches it for us.

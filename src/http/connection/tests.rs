@@ -560,9 +560,17 @@ fn a_drain_ends_what_idles_and_finishes_what_runs() {
     let last = "200 OK|D|T|Content-Length: 5|Connection: close||hello";
     let reason = |script: &Script<App>| script.close().map(|close| close.reason);
     let mut script = Script::new(App::default(), &[]);
-    assert_eq!(reason(script.drain()), drained);
+    assert_eq!(reason(script.drain().wait_ms(499)), None);
+    assert_eq!(reason(script.wait_ms(1)), drained);
     let mut script = Script::new(App::default(), &[]);
-    assert_eq!(reason(script.send(get("/")).drain()), drained);
+    assert_eq!(reason(script.send(get("/")).wait_ms(9000).drain().wait_ms(500)), drained);
+    // A request that was on its way when the drain began does not meet a closed door.
+    for before in ["", &get("/")] {
+        let mut script = Script::new(App::default(), &[]);
+        script.send(before).drain().wait_ms(400).send(get("/"));
+        assert!(script.text().ends_with(last), "{}", script.text());
+        assert_eq!(reason(&script), drained);
+    }
     // In a head, in a body, before and in an answer.
     let mut script = Script::new(App::default(), &[]);
     let request = get("/");

@@ -685,7 +685,7 @@ fn the_first_rule_that_is_broken_decides() {
 const SOUND: &[&str] = &[
     "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
     "\r\nPOST /a?b HTTP/1.1\r\nHost: [::1]:80\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhi",
-    "PUT http://x:1/ HTTP/1.1\r\nHost: %41\r\nTransfer-Encoding: chunked\r\n     Expect: 100-continue\r\n\r\n",
+    "PUT http://x:1/ HTTP/1.1\r\nHost: %41\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
     "OPTIONS * HTTP/1.0\r\nConnection: te, keep-alive\r\nCookie: a=b; c=d\r\n\r\n",
     "DELETE /%20 HTTP/1.1\r\nAccept: */*\r\nHost:\r\nX-Y: \u{e4} z\t\r\n\r\n",
 ];

@@ -1,0 +1,32 @@
+//! The engine as an application runs it: a pool with its master.
+
+use super::server::Setup;
+use ringfort::http::{Request, Response};
+use ringfort::{Mode, Pool};
+use std::time::Duration;
+
+/// One worker, as the floor. Returns when it was told to stop.
+pub(crate) fn serve(setup: &Setup) {
+    let hello = |_: &Request<'_>, response: &mut Response| response.text("Hello, World!");
+    pool(setup, 1).serve(hello).expect("the address is free");
+}
+
+/// Two workers that say who they are.
+pub(crate) fn serve_pids(setup: &Setup) {
+    let pids = |_: &_| {
+        let name = format!("worker {:010}", std::process::id());
+        move |_: &Request<'_>, response: &mut Response| response.text(name.clone())
+    };
+    pool(setup, 2).serve_with(pids).expect("the address is free");
+}
+
+fn pool(setup: &Setup, workers: u32) -> Pool {
+    Pool::bind(&format!("127.0.0.1:{}", setup.port))
+        .mode(if setup.centralized { Mode::Centralized } else { Mode::Shared })
+        .workers(workers)
+        .limits(|set| {
+            let defer = Duration::from_secs(u64::from(setup.defer));
+            set.connections_max(20_000)?.defer_accept(defer)?;
+            Ok(())
+        })
+}
