@@ -264,7 +264,8 @@ impl World {
     /// What is left.
     pub fn check_empty(&self) -> Result<(), Violation> {
         let state = self.state.borrow();
-        let living = state.processes.iter().find(|process| !matches!(process.phase, Phase::Gone(_)));
+        let living =
+            state.processes.iter().find(|process| !matches!(process.phase, Phase::Gone(_)));
         let file = state.files.iter().flatten().next();
         match (living, file) {
             (None, None) => Ok(()),
@@ -330,7 +331,9 @@ impl World {
                 Phase::Running => {
                     let Some(found) = self.loops.get(&pid) else { continue };
                     let at = match found.next {
-                        Next::WakeUp => process.ring.due().into_iter().chain(process.deadline).min(),
+                        Next::WakeUp => {
+                            process.ring.due().into_iter().chain(process.deadline).min()
+                        }
                         Next::Turn | Next::Wait => Some(0),
                     };
                     due.extend(at.map(|at| (at.max(process.stopped_until), Actor::Process(pid))));
