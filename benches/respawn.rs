@@ -13,7 +13,7 @@ use std::time::Duration;
 use support::load::{Load, Outcome, Plan};
 use support::ring::Ring;
 use support::rounds::{CLOSE, Settings, number};
-use support::server::{Contender, NGINX_PIDS, Server, Setup};
+use support::server::{Contender, ENGINE_PIDS, NGINX_PIDS, Server, Setup};
 use support::sys;
 
 /// How a server's answers say who gave them.
@@ -24,7 +24,9 @@ const SETTLE: Duration = Duration::from_millis(100);
 const RETURN_MAX: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), String> {
-    support::serve_if_asked();
+    if support::has_served() {
+        return Ok(());
+    }
     let settings = Settings::start();
     let mut ring = Ring::new().map_err(|error| format!("io_uring: {error}"))?;
     println!("\nkill -9 of one of two workers under half load, one request a connection");
@@ -32,7 +34,11 @@ fn main() -> Result<(), String> {
         "  {:<22} {:>6} {:>6} {:>8} {:>8} {:>8} {:>9} {:>12}",
         "server", "kills", "req/s", "p50 ms", "p99 ms", "max ms", "cut/kill", "slowest ms"
     );
-    for (name, contender, centralized) in [("nginx", NGINX_PIDS, false)] {
+    for (name, contender, centralized) in [
+        ("ringfort, shared", ENGINE_PIDS, false),
+        ("ringfort, centralized", ENGINE_PIDS, true),
+        ("nginx", NGINX_PIDS, false),
+    ] {
         if settings.wants(name) {
             let setup = Setup { centralized, ..Setup::default() };
             measure(&settings, &mut ring, name, contender, setup)

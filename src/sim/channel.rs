@@ -38,12 +38,7 @@ impl State {
     }
 
     /// sendmsg(2) with MSG_DONTWAIT: the whole message or nothing.
-    pub(super) fn pass(
-        &mut self,
-        pid: ProcessId,
-        id: FileId,
-        batch: &Batch,
-    ) -> Result<u32, Errno> {
+    pub(super) fn pass(&mut self, pid: ProcessId, id: FileId, batch: &Batch) -> Result<u32, Errno> {
         assert!(!batch.bytes.is_empty(), "an empty message looks like end-of-file");
         assert!(batch.fds.len() <= Batch::FDS_MAX, "too many descriptors in one message");
         let peer_id = match self.body(id) {
@@ -54,7 +49,9 @@ impl State {
             Some(Body::Channel(peer)) => peer.inbox.len(),
             _ => return Err(Errno::PeerGone),
         };
-        if held >= self.sizes.channel_messages || self.prng.chance(self.faults.channel_full) {
+        // An empty channel always has room for one.
+        let full = held > 0 && self.prng.chance(self.faults.channel_full);
+        if full || held >= self.sizes.channel_messages {
             return Err(Errno::Again);
         }
         if !batch.fds.is_empty() && self.prng.chance(self.faults.in_flight_full) {

@@ -7,8 +7,8 @@ use super::ring::{InFlight, Work};
 use super::trace::Trace;
 use super::{channel::Channel, net::Listener, net::Stream};
 use crate::io::{
-    Buf, Child, Completion, Errno, Exit, Fd, Half, Instant, Io, Kind, Op, Owned, Processes, SendNow,
-    Signal, Token, WorkerPlan,
+    Buf, Child, Completion, Errno, Exit, Fd, Half, Instant, Io, Kind, Op, Owned, Processes,
+    SendNow, Signal, Token, WorkerPlan,
 };
 use crate::ipc::board::Board;
 use std::cell::RefCell;
@@ -234,8 +234,7 @@ impl Kernel {
             && self.strikes(Bug::StaleGeneration)
         {
             self.ended.remove(&token.slot);
-            let late =
-                Completion { token, result: Err(Errno::Canceled), buf: None, more: false };
+            let late = Completion { token, result: Err(Errno::Canceled), buf: None, more: false };
             self.state.borrow_mut().processes[self.pid].ring.done.push(late);
         }
     }
@@ -285,7 +284,8 @@ impl Io for Kernel {
             state.run_ready(self.pid, &mut self.memory);
         }
         state.start_queued(self.pid, &mut self.memory);
-        for send in sends {
+        let woken = std::mem::take(&mut state.processes[self.pid].woken);
+        for send in sends.filter(|_| !woken) {
             if state.bug == Some(Bug::DoubleSend) && state.prng.chance(PLANTED) {
                 let (head, body) = (send.head, send.body);
                 state.send_now(self.pid, &SendNow { token: send.token, fd: send.fd, head, body });
