@@ -6,8 +6,8 @@ use super::workers::{Action, State};
 use crate::error::{Error, ErrorKind};
 use crate::event::{ChannelFault, Event, KillReason};
 use crate::io::{
-    Batch, Completion, ErrnoClass, Exit, Fd, Instant, Io, Kind, Message, Op, Owned, Processes,
-    Signal, Token, WorkerPlan,
+    Batch, Completion, Errno, ErrnoClass, Exit, Fd, Instant, Io, Kind, Message, Op, Owned,
+    Processes, Signal, Token, WorkerPlan,
 };
 use crate::ipc::message::{self, MessageType};
 use crate::stats::Counter;
@@ -226,7 +226,10 @@ impl<I: Io + Processes> Master<I> {
         if process.dead {
             return;
         }
-        if fault != ChannelFault::EndOfFile
+        // The end of the other end is how a death looks from here before it can be reaped: it is
+        // spoken of when the process is reaped, or killed because it was none.
+        let ended = [ChannelFault::EndOfFile, ChannelFault::Failed(Errno::PeerGone)];
+        if !ended.contains(&fault)
             && let Some(life) = self.workers.life(line)
         {
             let (slot, pid) = (life.slot, process.pid);
