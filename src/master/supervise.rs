@@ -9,7 +9,7 @@ use crate::io::{
     Batch, Completion, Errno, ErrnoClass, Exit, Fd, Instant, Io, Kind, Message, Op, Owned,
     Processes, Signal, Token, WorkerPlan,
 };
-use crate::ipc::message::{self, CONTROL_MAX, MessageType};
+use crate::ipc::message::{self, MessageType};
 use crate::stats::Counter;
 use std::time::Duration;
 
@@ -179,7 +179,7 @@ impl<I: Io + Processes> Master<I> {
         if strange {
             return bad("cut, or with descriptors");
         }
-        let message = match message::Message::parse(&message.bytes, CONTROL_MAX) {
+        let message = match message::Message::parse(&message.bytes, self.message_max) {
             Ok(message) => message,
             Err(error) => return bad(&error.to_string()),
         };

@@ -16,6 +16,8 @@ pub(super) struct Process {
     pub(super) phase: Phase,
     /// Until when it sleeps in `wait`, if nothing completes.
     pub(super) deadline: Option<u64>,
+    /// Its next `wait` is the one in which it has slept until now.
+    pub(super) woken: bool,
     /// It is not run before this time (SIGSTOP, SIGCONT).
     pub(super) stopped_until: u64,
     /// How many descriptors reached it in messages, and how many connections it ever held.
@@ -42,7 +44,10 @@ pub(super) struct Entry {
 pub(super) enum Phase {
     Running,
     /// It ended, but its ring goes on accepting and receiving until the kernel tears it down.
-    Dying { exit: Exit, until: u64 },
+    Dying {
+        exit: Exit,
+        until: u64,
+    },
     Gone(Exit),
 }
 
@@ -99,6 +104,7 @@ impl State {
             ring: Ring::new(self.sizes.buffers),
             phase: Phase::Running,
             deadline: None,
+            woken: false,
             stopped_until: 0,
             received: 0,
             taken: 0,
@@ -244,10 +250,9 @@ impl State {
         if let Some(parent) = self.processes[pid].parent {
             self.notify(parent, SIGCHLD);
         }
-        let pidfds = |file: &Option<super::kernel::File>| {
-            matches!(file.as_ref().map(|file| &file.body), Some(Body::Pidfd(of)) if *of == pid)
-        };
-        for file in (0..self.files.len()).filter(|at| pidfds(&self.files[*at])).collect::<Vec<_>>() {
+        let pidfds = |file: &Option<super::kernel::File>| matches!(file.as_ref().map(|file| &file.body), Some(Body::Pidfd(of)) if *of == pid);
+        for file in (0..self.files.len()).filter(|at| pidfds(&self.files[*at])).collect::<Vec<_>>()
+        {
             self.wake(file, Wake::Readable);
         }
     }
