@@ -118,17 +118,17 @@ impl<H: Handler> Http<H> {
 
     fn on_due(&mut self, connection: &mut Connection, answer: Answer, cx: &mut Cx<'_>) {
         let Answer { facts, source: Source::Ticket(ticket) } = answer else { return };
-        let Ticket { at, mut response, then } = ticket;
-        let outcome = if cx.now < at {
-            response.plain(503);
-            contained(|| drop(then))
-        } else {
-            contained(|| then(&mut response))
-        };
-        match outcome {
-            Ok(()) => self.respond(connection, facts, response, cx),
-            Err(Panicked) => self.on_panic(connection, facts, cx),
-        }
+        let Ticket { at, response, then } = ticket;
+        self.response = response;
+        let is_late = cx.now < at;
+        self.answer(connection, facts, cx, |_, response| {
+            if is_late {
+                drop(then);
+                response.plain(503);
+            } else {
+                then(response);
+            }
+        });
     }
 
     /// The file bytes that were asked for.
@@ -150,8 +150,8 @@ impl<H: Handler> Http<H> {
         }
         if let Some(response) = file.response.take() {
             let length = Length::Fixed(file.left);
-            file.last = self.write_head(connection, answer.facts, &response, length, cx);
-            self.recycle(response);
+            self.response = response;
+            file.last = self.write_head(connection, answer.facts, length, cx);
         }
         file.offset += bytes.len() as u64;
         file.left -= bytes.len() as u64;
@@ -169,9 +169,9 @@ impl<H: Handler> Http<H> {
     fn on_lost_file(&mut self, connection: &mut Connection, answer: Answer, cx: &mut Cx<'_>) {
         let Answer { facts, source: Source::File(file) } = answer else { return };
         self.finished.push(file.fd);
-        if let Some(mut response) = file.response {
-            response.fail("a file is shorter than it was, or cannot be read");
-            return self.respond(connection, facts, response, cx);
+        if file.response.is_some() {
+            self.response.fail("a file is shorter than it was, or cannot be read");
+            return self.respond(connection, facts, cx);
         }
         let reason = CloseReason::StreamFailed;
         connection.state = State::Closing(Close { reason, linger: false, now: false });

@@ -239,42 +239,35 @@ impl<H: Handler> Http<H> {
         let facts = Facts::of(head);
         if head.target == "*" {
             // RFC 9110 §9.3.7: asks whether the server is there, not for any resource of it.
-            let mut response = mem::take(&mut self.response);
-            response.status(204);
-            return self.respond(connection, facts, response, cx);
+            self.response.status(204);
+            return self.respond(connection, facts, cx);
         }
         let request = Request::new(head, body, cx.fd, cx.lookup);
         self.answer(connection, facts, cx, |handler, response| handler.handle(&request, response));
     }
 
     /// Has the application fill in a response, and answers with it.
-    fn answer(
+    pub(super) fn answer(
         &mut self,
         connection: &mut Connection,
         facts: Facts,
         cx: &mut Cx<'_>,
         fill: impl FnOnce(&mut H, &mut Response),
     ) {
-        let mut response = mem::take(&mut self.response);
-        match contained(|| fill(&mut self.handler, &mut response)) {
-            Ok(()) => self.respond(connection, facts, response, cx),
+        match contained(|| fill(&mut self.handler, &mut self.response)) {
+            Ok(()) => self.respond(connection, facts, cx),
             Err(Panicked) => {
-                let _ = contained(|| drop(response));
+                let half_filled = mem::take(&mut self.response);
+                let _ = contained(|| drop(half_filled));
                 self.on_panic(connection, facts, cx);
             }
         }
     }
 
     /// Writes the answer, or what can be written of it now; what remains becomes the state.
-    pub(super) fn respond(
-        &mut self,
-        connection: &mut Connection,
-        facts: Facts,
-        mut response: Response,
-        cx: &mut Cx<'_>,
-    ) {
-        let body = mem::take(&mut response.body);
-        let may_have_body = response.may_have_body();
+    pub(super) fn respond(&mut self, connection: &mut Connection, facts: Facts, cx: &mut Cx<'_>) {
+        let body = mem::take(&mut self.response.body);
+        let may_have_body = self.response.may_have_body();
         let length = match &body {
             _ if !may_have_body => Length::Fixed(0),
             Payload::None | Payload::After(..) => Length::Fixed(0),
@@ -290,23 +283,22 @@ impl<H: Handler> Http<H> {
         let has_body = may_have_body && !facts.is_head;
         let source = match body {
             Payload::After(delay, then) => {
+                let response = mem::take(&mut self.response);
                 Source::Ticket(Ticket { at: cx.now.after(delay), response, then })
             }
             Payload::File(part) if has_body && part.len > 0 => Source::File(FilePart {
                 fd: Fd::new(part.file.into_raw_fd()),
                 offset: part.offset,
                 left: part.len,
-                response: Some(response),
+                response: Some(mem::take(&mut self.response)),
                 last: None,
             }),
             Payload::Stream(stream) if has_body => {
-                let last = self.write_head(connection, facts, &response, length, cx);
-                self.recycle(response);
+                let last = self.write_head(connection, facts, length, cx);
                 Source::Stream(Pieces { stream, length, wake: None, last })
             }
             Payload::None | Payload::Bytes(_) | Payload::File(_) | Payload::Stream(_) => {
-                let last = self.write_head(connection, facts, &response, length, cx);
-                self.recycle(response);
+                let last = self.write_head(connection, facts, length, cx);
                 if let Payload::Bytes(bytes) = body {
                     if has_body {
                         cx.out.body(bytes);
@@ -320,43 +312,38 @@ impl<H: Handler> Http<H> {
         connection.state = State::Answer(Box::new(Answer { facts, source }));
     }
 
-    /// Writes the head of an answer and counts it. Returns why it is the connection's last one.
+    /// Writes the head of the response and counts it; the response is then as new. Returns why it
+    /// is the connection's last one.
     pub(super) fn write_head(
-        &self,
+        &mut self,
         connection: &Connection,
         facts: Facts,
-        response: &Response,
         length: Length,
         cx: &mut Cx<'_>,
     ) -> Option<CloseReason> {
-        let last = self.last(connection, facts, response, length);
+        let last = self.last(connection, facts, length);
         let persistence = match last {
             Some(_) => Persistence::Close,
             None if facts.is_http10 => Persistence::KeepAlive,
             None => Persistence::Implied,
         };
         cx.stats.add(Counter::Responses, 1);
-        match response.code() {
+        match self.response.code() {
             400..=499 => cx.stats.add(Counter::ClientErrors, 1),
             500.. => cx.stats.add(Counter::ServerErrors, 1),
             _ => {}
         }
-        response.write_head(&self.date, length, persistence, cx.out.buffer());
+        self.response.write_head(&self.date, length, persistence, cx.out.buffer());
+        self.response.reset();
         last
     }
 
     /// Why no other request may follow, if so.
-    fn last(
-        &self,
-        connection: &Connection,
-        facts: Facts,
-        response: &Response,
-        length: Length,
-    ) -> Option<CloseReason> {
+    fn last(&self, connection: &Connection, facts: Facts, length: Length) -> Option<CloseReason> {
         let max = self.limits.requests_max;
         if !facts.keep_alive || length == Length::UntilClose {
             Some(CloseReason::ClientAsked)
-        } else if response.wants_close() {
+        } else if self.response.wants_close() {
             Some(CloseReason::HandlerAsked)
         } else if !self.limits.keep_alive {
             Some(CloseReason::KeepAliveOff)
@@ -414,12 +401,6 @@ impl<H: Handler> Http<H> {
         self.response.reset();
         let linger = !connection.eof;
         connection.state = State::Closing(Close { reason, linger, now: false });
-    }
-
-    /// Keeps a response, and the memory of its fields, for the next request.
-    pub(super) fn recycle(&mut self, mut response: Response) {
-        response.reset();
-        self.response = response;
     }
 }
 

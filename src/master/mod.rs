@@ -81,6 +81,7 @@ pub struct Master<I> {
     board: Board,
     pid1: bool,
     connections_max: u64,
+    message_max: usize,
     drain_timeout: Duration,
 
     workers: Workers,
@@ -121,6 +122,7 @@ impl<I: Io + Processes> Master<I> {
             board,
             pid1,
             connections_max: config.connections_max(),
+            message_max: usize::try_from(config.message_max()).unwrap_or(usize::MAX),
             drain_timeout: config.drain_timeout(),
             workers: Workers::new(workers, board.lines(), config.boot_timeout(), seed),
             listeners,
@@ -162,7 +164,6 @@ impl<I: Io + Processes> Master<I> {
         if self.phase == Phase::Starting {
             self.start();
         }
-        self.refusals.begin_pass();
         for completion in done.drain(..) {
             self.on_completion(completion, now);
         }
@@ -250,6 +251,7 @@ impl<I: Io + Processes> Master<I> {
     /// Blocks until something completes or the deadline passes.
     pub fn wait(&mut self, deadline: Option<Instant>, done: &mut Vec<Completion>) {
         self.io.wait(self.refusals.sends(), deadline, done);
+        self.refusals.waited();
     }
 
     /// Whether the process may exit: all workers are gone, every operation has ended and every
