@@ -349,3 +349,53 @@ fn the_same_seed_is_the_same_run() {
         assert_ne!(hashes[0], run(Plan::new(seed + 1000)).unwrap().hash);
     }
 }
+
+/// Within how many seeds a mistake planted below the engine must be noticed.
+const SEEDS_TO_FIND: u64 = 20;
+
+#[track_caller]
+fn check_found(bug: Bug) {
+    let fails = |seed: &u64| run(Plan { bug: Some(bug), ..Plan::new(*seed) }).is_err();
+    assert!((0..SEEDS_TO_FIND).any(|seed| fails(&seed)), "{bug:?} is not found");
+}
+
+#[test]
+fn a_lost_close_is_found() {
+    check_found(Bug::LostClose);
+}
+
+#[test]
+fn a_stale_generation_is_found() {
+    check_found(Bug::StaleGeneration);
+}
+
+#[test]
+fn a_double_send_is_found() {
+    check_found(Bug::DoubleSend);
+}
+
+/// One connection in centralized mode, from its arrival to its last descriptor.
+fn life_of_a_connection() -> String {
+    let mut run = Run::new(Plan {
+        shared: false,
+        workers: 1,
+        sizes: Sizes::default(),
+        faults: FaultPlan::NONE,
+        config: Config::default(),
+        keep_trace: true,
+        ..Plan::new(0)
+    });
+    let is_up = Rc::clone(&run.is_up);
+    run.until("a worker serves", |_| is_up.get()).unwrap();
+    run.world.visitor("/1/13");
+    run.until("it is served", World::clients_done).unwrap();
+    run.settle().unwrap();
+    run.world.trace(|trace| trace.life(1))
+}
+
+#[test]
+fn the_life_of_a_connection_is_as_the_documents_say() {
+    let life = life_of_a_connection();
+    let text = std::fs::read_to_string("ARCHITECTURE.md").unwrap();
+    assert!(text.contains(&life), "the table in ARCHITECTURE.md is to be\n\n{life}");
+}

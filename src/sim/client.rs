@@ -150,6 +150,13 @@ impl Client {
         }
     }
 
+    /// One that asks once, politely, and for the connection to be closed.
+    pub(super) fn visitor(target: &str, now: u64, prng: Prng) -> Self {
+        let request = Request { target: target.to_owned(), body: Vec::new(), close: true };
+        let todo = VecDeque::from([request]);
+        Self { style: Style::Polite, todo, next_at: now, ..Self::new(0, now, prng) }
+    }
+
     /// When it acts next, if nothing happens before; `None`: it waits for the server.
     pub(super) fn due(&self, state: &State) -> Option<u64> {
         if self.done {

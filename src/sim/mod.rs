@@ -212,6 +212,12 @@ impl World {
         self.clients.extend(new);
     }
 
+    /// One more client, which asks once for this target and for the connection to be closed.
+    pub fn visitor(&mut self, target: &str) {
+        let client = Client::visitor(target, self.now().as_nanos(), self.chance.split());
+        self.clients.push(client);
+    }
+
     /// Whether every client has had all its answers.
     #[must_use]
     pub fn clients_done(&self) -> bool {
