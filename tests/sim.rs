@@ -1,8 +1,8 @@
 //! The real master and the real workers on a simulated kernel: whatever the seed, no connection is
 //! lost, no answer is wrong, the ledger balances.
 //!
-//! `cargo sim` runs many seeds (`SIM_SEEDS` says how many, `SIM_SEED=0x…` runs one and prints what
-//! happened). The master and the workers are the production code; only their kernel is not.
+//! `cargo sim` runs many seeds: `SIM_SEEDS` says how many, `SIM_BASE` from which on; `SIM_SEED=0x…`
+//! runs one, and with `-- --nocapture` all that happened is printed. The master and the workers are the production code; only their kernel is not.
 #![cfg(feature = "sim")]
 
 use ringfort::Balancing;
@@ -157,12 +157,9 @@ struct Run {
 
 impl Run {
     fn new(plan: Plan) -> Self {
-        // Until a worker serves, a pool gives up when all its workers fail; that is not the subject.
-        let calm = FaultPlan {
-            boot_fails: Ratio::NEVER,
-            worker_killed: Ratio::NEVER,
-            ..plan.faults.clone()
-        };
+        // Until a worker serves, a pool gives up when all its workers fail: not the subject here.
+        let calm =
+            FaultPlan { boot_fails: Ratio::NEVER, worker_killed: Ratio::NEVER, ..plan.faults };
         let mut world = World::new(plan.seed, calm, plan.sizes.clone(), plan.keep_trace);
         if let Some(bug) = plan.bug {
             world.plant(bug);

@@ -48,7 +48,7 @@ pub(super) struct Client {
     prng: Prng,
     todo: VecDeque<Request>,
     asked: VecDeque<Request>,
-    /// When it last asked or heard something, and when it last sent something.
+    /// When it last asked or heard something, and when it last sent something or connected.
     asked_at: u64,
     sent_at: u64,
     out: Vec<u8>,
@@ -215,7 +215,7 @@ impl Client {
             Ok(stream) => {
                 self.stream = Some(stream);
                 self.connection = state.connection(stream).unwrap_or(0);
-                self.asked_at = state.now;
+                (self.asked_at, self.sent_at) = (state.now, state.now);
                 self.tally.connections += 1;
                 let (now, style) = (state.now, self.style);
                 let connection = Some(self.connection);
