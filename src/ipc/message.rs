@@ -18,6 +18,8 @@ pub enum MessageType {
     WorkerFailed,
     /// `worker_metrics` {…}: numbers of an application's own.
     WorkerMetrics,
+    /// `worker_full` {full}: it takes no more connections from its listeners, or takes them again.
+    WorkerFull,
     /// `shutdown` {drain_ms}: finish what runs, take nothing new, exit.
     Shutdown,
     /// `reload`.
@@ -35,6 +37,7 @@ impl MessageType {
             Self::WorkerReady => "worker_ready",
             Self::WorkerFailed => "worker_failed",
             Self::WorkerMetrics => "worker_metrics",
+            Self::WorkerFull => "worker_full",
             Self::Shutdown => "shutdown",
             Self::Reload => "reload",
             Self::Other(name) => name,
@@ -49,6 +52,7 @@ impl MessageType {
             "worker_ready" => Self::WorkerReady,
             "worker_failed" => Self::WorkerFailed,
             "worker_metrics" => Self::WorkerMetrics,
+            "worker_full" => Self::WorkerFull,
             "shutdown" => Self::Shutdown,
             "reload" => Self::Reload,
             _ => Self::Other(name.to_owned()),
@@ -88,6 +92,12 @@ impl Message {
         Self::one(MessageType::WorkerFailed, "reason", reason.into(), timestamp)
     }
 
+    /// The worker has no room for another connection, or has room again.
+    #[must_use]
+    pub fn worker_full(full: bool, timestamp: f64) -> Self {
+        Self::one(MessageType::WorkerFull, "full", full.into(), timestamp)
+    }
+
     /// Finish what runs, for at most `drain`, then exit.
     #[must_use]
     pub fn shutdown(drain: Duration, timestamp: f64) -> Self {
@@ -117,6 +127,12 @@ impl Message {
     #[must_use]
     pub fn slot(&self) -> Option<u32> {
         u32::try_from(self.data.get("worker_id")?.as_u64()?).ok()
+    }
+
+    /// Of a `worker_full`: whether it is full.
+    #[must_use]
+    pub fn is_full(&self) -> Option<bool> {
+        self.data.get("full")?.as_bool()
     }
 
     /// `reason` of a `worker_failed`.
