@@ -18,8 +18,6 @@ pub enum MessageType {
     WorkerFailed,
     /// `worker_metrics` {…}: numbers of an application's own.
     WorkerMetrics,
-    /// `worker_full` {full}: it takes no more connections from its listeners, or takes them again.
-    WorkerFull,
     /// `shutdown` {drain_ms}: finish what runs, take nothing new, exit.
     Shutdown,
     /// `reload`.
@@ -37,7 +35,6 @@ impl MessageType {
             Self::WorkerReady => "worker_ready",
             Self::WorkerFailed => "worker_failed",
             Self::WorkerMetrics => "worker_metrics",
-            Self::WorkerFull => "worker_full",
             Self::Shutdown => "shutdown",
             Self::Reload => "reload",
             Self::Other(name) => name,
@@ -52,7 +49,6 @@ impl MessageType {
             "worker_ready" => Self::WorkerReady,
             "worker_failed" => Self::WorkerFailed,
             "worker_metrics" => Self::WorkerMetrics,
-            "worker_full" => Self::WorkerFull,
             "shutdown" => Self::Shutdown,
             "reload" => Self::Reload,
             _ => Self::Other(name.to_owned()),
@@ -92,12 +88,6 @@ impl Message {
         Self::one(MessageType::WorkerFailed, "reason", reason.into(), timestamp)
     }
 
-    /// The worker has no room for another connection, or has room again.
-    #[must_use]
-    pub fn worker_full(full: bool, timestamp: f64) -> Self {
-        Self::one(MessageType::WorkerFull, "full", full.into(), timestamp)
-    }
-
     /// Finish what runs, for at most `drain`, then exit.
     #[must_use]
     pub fn shutdown(drain: Duration, timestamp: f64) -> Self {
@@ -127,12 +117,6 @@ impl Message {
     #[must_use]
     pub fn slot(&self) -> Option<u32> {
         u32::try_from(self.data.get("worker_id")?.as_u64()?).ok()
-    }
-
-    /// Of a `worker_full`: whether it is full.
-    #[must_use]
-    pub fn is_full(&self) -> Option<bool> {
-        self.data.get("full")?.as_bool()
     }
 
     /// `reason` of a `worker_failed`.

@@ -195,10 +195,6 @@ impl<I: Io + Processes> Master<I> {
             MessageType::WorkerFailed => {
                 self.workers.boot_failed(line, message.reason().unwrap_or("no reason given"));
             }
-            MessageType::WorkerFull => match message.is_full() {
-                Some(full) => self.workers.crowded(line, full),
-                None => return bad("full without a word whether"),
-            },
             // An application's own; nobody here asks for them.
             MessageType::ConnectionClosed | MessageType::WorkerMetrics => {}
             MessageType::Shutdown | MessageType::Reload | MessageType::Other(_) => {

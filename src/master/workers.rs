@@ -44,8 +44,6 @@ pub struct Life {
     /// Whether we asked it to end.
     pub asked: bool,
     ready_at: Option<Instant>,
-    /// It does not read its listeners, for want of room.
-    crowded: bool,
     /// When it is killed, and why.
     deadline: Option<(Instant, KillReason)>,
     /// Why its boot failed, when it did.
@@ -202,7 +200,6 @@ impl Workers {
             born: now,
             asked: false,
             ready_at: None,
-            crowded: false,
             deadline: Some((now.after(self.boot_timeout), KillReason::BootTimeout)),
             boot_failure: None,
         };
@@ -228,13 +225,6 @@ impl Workers {
         life.deadline = None;
         self.came_up = true;
         Some(now.since(life.born))
-    }
-
-    /// It has no room for what arrives at its own listeners, or has room again.
-    pub fn crowded(&mut self, line: u32, crowded: bool) {
-        if let Some(life) = self.lives.get_mut(&line) {
-            life.crowded = crowded;
-        }
     }
 
     /// It says why it cannot come up; it exits by itself, or is killed when its boot is over.
@@ -391,8 +381,7 @@ impl Workers {
     /// Whether the slot has a worker that reads its listeners.
     #[must_use]
     pub fn is_served(&self, slot: u32) -> bool {
-        let serves =
-            |life: &Life| matches!(life.state, State::Ready | State::Full { .. }) && !life.crowded;
+        let serves = |life: &Life| matches!(life.state, State::Ready | State::Full { .. });
         match self.slots.get(slot as usize).map(|slot| slot.next) {
             Some(Next::Life(line)) => self.lives.get(&line).is_some_and(serves),
             Some(Next::Spawn(_) | Next::Never) | None => false,

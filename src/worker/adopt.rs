@@ -45,10 +45,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
 
     /// Watches our own listeners, as long as there is room for what arrives.
     pub(super) fn arm_listeners(&mut self) {
-        // Full until an eighth is free again, so that the master is not told at every close.
-        let most = self.limits.connections;
-        let room = self.connections.len() < if self.full { most - most / 8 } else { most };
-        self.full &= !room;
+        let room = self.connections.len() < self.limits.connections;
         self.accept_pause = self.accept_pause.filter(|until| *until > self.now);
         if !room || !self.drain.is_serving() || self.accept_pause.is_some() {
             return;
@@ -152,7 +149,6 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     fn accept_some(&mut self, index: usize, most: usize) -> bool {
         for _ in 0..most {
             if self.connections.len() >= self.limits.connections {
-                self.full = true;
                 self.unwatch(index);
                 return false;
             }

@@ -140,10 +140,6 @@ pub struct Worker<I: Io, P: Protocol> {
     rearm: Vec<Key>,
     fired: Vec<(Key, u64)>,
     passing: bool,
-    /// There is no room for what arrives at our own listeners; the master reads them meanwhile.
-    full: bool,
-    /// What the master was last told of that.
-    said_full: bool,
     ended: bool,
 }
 
@@ -185,8 +181,6 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             rearm: Vec::new(),
             fired: Vec::new(),
             passing: false,
-            full: false,
-            said_full: false,
             ended: false,
             limits,
             io,
@@ -201,20 +195,9 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         self.arm_signals();
         self.arm_listeners();
         self.line.set_state(WorkerState::Ready);
-        self.say(&Message::worker_ready(self.slot, self.stamp()));
-    }
-
-    /// Tells the master whether our listeners are read, when that has changed.
-    fn say_full(&mut self) {
-        if self.full != self.said_full && !self.passing {
-            self.said_full = self.full;
-            self.say(&Message::worker_full(self.full, self.stamp()));
-        }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
-    fn stamp(&self) -> f64 {
-        self.unix as f64
+        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
+        let stamp = self.unix as f64;
+        self.say(&Message::worker_ready(self.slot, stamp));
     }
 
     /// Handles all that completed, without blocking. Returns when to turn again at the latest.
@@ -247,7 +230,6 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         self.expire();
         self.rearm_starved();
         self.finish_drain();
-        self.say_full();
         self.deadline()
     }
 
