@@ -62,6 +62,16 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
     probe::check(config.connections_max() + SPARE_FDS)?;
     let (mode, mode_reason) = recommended(&config, workers);
     let bound = Bound::listen(&config, mode, workers)?;
+    let lines = workers.saturating_mul(3);
+    let memory = shm::create(Board::words(lines)).map_err(|failed| failed.error("the board"))?;
+    let board = Board::create(memory.words, lines);
+    let (signals, before) =
+        signal::open(&MASTER_SIGNALS).map_err(|failed| failed.error("signals"))?;
+    let message_bytes = usize::try_from(config.message_max()).unwrap_or(usize::MAX);
+    let settings = RingSettings { message_bytes, ..RingSettings::MASTER };
+    let mut ring = Ring::new(settings).map_err(|errno| {
+        Error::new(ErrorKind::System, format!("cannot make the master's ring: {errno}"))
+    })?;
     (hooks.started)(&Started {
         addresses: bound.addresses.clone(),
         mode,
@@ -71,14 +81,6 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
         connections_max: config.connections_max(),
         kernel: system.kernel_release,
     });
-    let lines = workers.saturating_mul(3);
-    let memory = shm::create(Board::words(lines)).map_err(|failed| failed.error("the board"))?;
-    let board = Board::create(memory.words, lines);
-    let (signals, before) =
-        signal::open(&MASTER_SIGNALS).map_err(|failed| failed.error("signals"))?;
-    let mut ring = Ring::new(RingSettings::MASTER).map_err(|errno| {
-        Error::new(ErrorKind::System, format!("cannot make the master's ring: {errno}"))
-    })?;
     ring.set_launch(launch(config.clone(), board, inherited, factory));
     let parts = Parts {
         listeners: bound.listeners,
@@ -96,7 +98,11 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
     }
     socket::close(memory.fd);
     before.restore().map_err(|failed| failed.error("signals"))?;
-    result.map(drop)
+    let report = result?;
+    if report.is_clean() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Unclean, format!("the pool did not end cleanly: {report}")))
 }
 
 /// Raises RLIMIT_NOFILE as far as allowed. The default of `connections_max` yields to the limit; a

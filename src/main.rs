@@ -1,6 +1,7 @@
 //! The `ringfort` command: arguments to a command, its end to an exit code.
 
 mod cli;
+mod log;
 
 use cli::{Command, Usage};
 use ringfort::{Error, ErrorKind};
@@ -21,7 +22,8 @@ fn main() -> ExitCode {
     let ended = match command {
         Command::Print(text) => print(&text),
         Command::Check(settings) => print(&cli::report(&settings)),
-        Command::Demo(_) | Command::Serve(_) => Ok(()),
+        Command::Demo(settings) => cli::demo::run(settings),
+        Command::Serve(settings) => cli::serve::run(settings),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

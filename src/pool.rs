@@ -224,6 +224,7 @@ impl WorkerInfo {
                 draining: line.state() == WorkerState::Draining,
                 connections: line.open(),
                 requests: line.get(Counter::Requests),
+                counters: std::array::from_fn(|at| line.get(Counter::ALL[at])),
             })
             .collect();
         all.sort_by_key(|status| (status.slot, status.generation));
@@ -244,6 +245,15 @@ pub struct WorkerStatus {
     pub connections: u64,
     /// Requests read since its birth.
     pub requests: u64,
+    counters: [u64; Counter::ALL.len()],
+}
+
+impl WorkerStatus {
+    /// One of its counters.
+    #[must_use]
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters[counter as usize]
+    }
 }
 
 /// Which mode `Mode::Auto` means for these settings, and why.

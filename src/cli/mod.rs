@@ -1,7 +1,11 @@
 //! The command: arguments, environment and file in, a [`Command`] out. Pure.
 
+mod app;
+mod banner;
 mod check;
+pub(crate) mod demo;
 mod help;
+pub(crate) mod serve;
 mod settings;
 
 pub(crate) use check::report;
@@ -58,7 +62,7 @@ impl From<lexopt::Error> for Usage {
 
 /// Reads the command line (without the program's name).
 ///
-/// `env`: the environment; only names that begin with `RINGFORT_` count. `read`: the text of a file.
+/// `env`: the environment; only names that begin with `RINGFORT_` count. `read`: a file's text.
 pub(crate) fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: impl IntoIterator<Item = (OsString, OsString)>,

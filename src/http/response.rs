@@ -193,6 +193,9 @@ impl Response {
         self.default_type = "";
         self.content_type = None;
         self.fields.clear();
+        if self.fields.capacity() > FIELDS_KEPT {
+            self.fields = Vec::new();
+        }
         self.body = Payload::None;
     }
 
@@ -204,6 +207,11 @@ impl Response {
     /// Writes it whole, as the last answer of a connection that is then to be closed. For a body
     /// of bytes; one that would have to be produced is left out.
     pub fn write_last(&self, date: &Date, buffer: &mut Vec<u8>) {
+        self.write_whole(date, false, buffer);
+    }
+
+    /// The same; without the body for a HEAD request, whose answer still tells its length.
+    pub(super) fn write_whole(&self, date: &Date, is_head: bool, buffer: &mut Vec<u8>) {
         let mut body: &[u8] = &[];
         if let Payload::Bytes(bytes) = &self.body
             && self.may_have_body()
@@ -211,7 +219,9 @@ impl Response {
             body = bytes;
         }
         self.write_head(date, Length::Fixed(body.len() as u64), Persistence::Close, buffer);
-        buffer.extend_from_slice(body);
+        if !is_head {
+            buffer.extend_from_slice(body);
+        }
     }
 
     pub(super) fn write_head(
@@ -366,6 +376,8 @@ pub(super) const fn reason(status: u16) -> &'static str {
     }
 }
 
+/// Bytes of fields that are kept for the next answer.
+const FIELDS_KEPT: usize = 4096;
 const RESERVED: [&str; 4] = ["date", "content-length", "transfer-encoding", "connection"];
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The header of a connection message: sequence, and per descriptor the listener it came from. Pure.
+//! The header of a connection message: sequence, and the listener of each descriptor. Pure.
 //!
 //! Layout, little-endian: kind (1), version (1), count u16, four zero bytes, sequence u64, then one
 //! u16 per descriptor. The descriptors travel beside it (SCM_RIGHTS), in the same order.

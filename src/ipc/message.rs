@@ -1,4 +1,4 @@
-//! A control or application message: JSON `{"type", "data", "timestamp"}`. Pure: the time is an argument.
+//! A control or application message: JSON `{"type", "data", "timestamp"}`. Pure.
 
 use super::WireError;
 use serde_json::{Map, Value};

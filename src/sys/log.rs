@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-/// A terminal, opened once more for [`write_now`], non-blocking; `None` if it is none, or belongs to
-/// another user. poll(2) calls a terminal writable when there is room for one byte, and a longer
+/// A terminal, opened once more for [`write_now`], non-blocking; `None` if it is none, or belongs
+/// to another user. poll(2) calls a terminal writable when there is room for one byte, and a longer
 /// write would wait for the rest.
 #[must_use]
 pub fn own_terminal(fd: BorrowedFd<'_>) -> Option<OwnedFd> {

@@ -1,7 +1,9 @@
 //! The built command: what it prints, what it refuses, and its exit codes.
 
+use crate::support::{Server, connect_when_it_listens};
 use ringfort::Config;
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
 fn ringfort(args: &[&str]) -> Command {
@@ -121,6 +123,108 @@ fn a_closed_stderr_does_not_change_the_exit_code() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     assert_eq!(ringfort(&["sevre"]).stderr(writer).status().unwrap().code(), Some(2));
+}
+
+#[test]
+fn a_taken_port_is_an_error_with_a_hint() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for mode in ["shared", "centralized"] {
+        let (stdout, stderr, code) =
+            run(&mut ringfort(&["serve", "--mode", mode, "--addr", &address]));
+        assert_eq!((stdout.as_str(), code), ("", 1), "{stderr}");
+        assert!(stderr.starts_with("ringfort: ") && stderr.contains(&address), "{stderr}");
+        assert!(stderr.contains("[address_in_use]\nhint: "), "{stderr}");
+    }
+}
+
+#[test]
+fn a_second_server_does_not_join_the_first_silently() {
+    let first = Server::start("--mode shared");
+    let address = first.address.to_string();
+    let (_, stderr, code) = run(&mut ringfort(&["serve", "--mode", "shared", "--addr", &address]));
+    assert!(stderr.contains("[address_in_use]"), "{stderr}");
+    assert_eq!(code, 1);
+}
+
+#[test]
+fn the_demo_listens_on_8080_or_says_who_to_ask() {
+    // Somebody else may have the port; both ends are right, each for its own case.
+    match TcpListener::bind("127.0.0.1:8080") {
+        Ok(free) => {
+            drop(free);
+            let server = Server::spawn(&mut ringfort(&[]));
+            assert_eq!(server.address.port(), 8080);
+            let page = server.get("/");
+            assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+            assert!(page.body.contains("href=\"/workers\""), "{}", page.body);
+            let (_, stderr, code) = run(&mut ringfort(&[]));
+            assert!(stderr.contains("[address_in_use]\nhint: "), "{stderr}");
+            assert_eq!(code, 1);
+            assert_eq!(server.stop().0, Some(0));
+        }
+        Err(_) => assert_eq!(run(&mut ringfort(&[])).2, 1),
+    }
+}
+
+#[test]
+fn too_few_descriptors_are_this_machines_fault() {
+    let mut shell = Command::new("sh");
+    let binary = env!("CARGO_BIN_EXE_ringfort");
+    let line =
+        format!("ulimit -n 200; exec {binary} serve --addr 127.0.0.1:0 --connections-max 999");
+    let (stdout, stderr, code) = run(shell.args(["-c", &line]).env_remove("RINGFORT_ADDR"));
+    assert_eq!((stdout.as_str(), code), ("", 4), "{stderr}");
+    assert!(stderr.contains("[too_few_descriptors]\nhint: raise RLIMIT_NOFILE"), "{stderr}");
+}
+
+#[test]
+fn the_banner_says_what_matters() {
+    let server = Server::start("--workers 2 --mode centralized");
+    let line = |name: &str| {
+        let line = server.banner.lines().find(|line| line.starts_with(name));
+        line.unwrap_or_else(|| panic!("no {name}: {}", server.banner))
+    };
+    assert!(line("url ").contains(&format!("http://{}/", server.address)));
+    assert!(line("mode ").contains("centralized"));
+    assert!(line("workers ").contains("2: "));
+    assert!(line("engine ").contains("io_uring, Linux "));
+    assert!(line("limits ").contains("connections"));
+    assert!(line("pid ").contains(&server.pid().to_string()));
+    assert!(line("stop ").contains("Ctrl-C"));
+    assert_eq!(server.banner.matches(" curl ").count(), 3);
+}
+
+#[test]
+fn a_full_disk_under_the_log_and_the_banner_stops_nothing() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let probe = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = probe.local_addr().unwrap();
+    drop(probe);
+    let mut command = ringfort(&["serve", "--addr", &address.to_string()]);
+    let mut child = command.stdout(full()).stderr(full()).spawn().unwrap();
+    let mut client = connect_when_it_listens(address);
+    assert_eq!(client.get("/").status, 200);
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_stuck_pipe_under_the_log_stops_nothing_and_the_loss_is_said() {
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    // As much as a pipe holds (pipe(7)).
+    writer.write_all(&[b'.'; 65_536]).unwrap();
+    let server = Server::spawn_with_log(
+        ringfort(&["serve", "--addr", "127.0.0.1:0", "--workers", "1"]),
+        writer,
+    );
+    assert_eq!(server.get("/").status, 200);
+    reader.read_exact(&mut [0; 65_536]).unwrap();
+    assert_eq!(server.stop().0, Some(0));
+    let mut log = String::new();
+    reader.read_to_string(&mut log).unwrap();
+    assert!(log.lines().next().unwrap().contains(" warn  log lines dropped: "), "{log}");
 }
 
 /// A file of this test alone, gone with the value.

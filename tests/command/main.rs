@@ -1,0 +1,7 @@
+//! The built command against the real kernel: what it says, and what its options do. One program,
+//! so that everything in `support` has its user.
+
+mod cli;
+mod options;
+mod paths;
+mod support;
