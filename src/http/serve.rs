@@ -312,8 +312,8 @@ impl<H: Handler> Http<H> {
         connection.state = State::Answer(Box::new(Answer { facts, source }));
     }
 
-    /// Writes the head of the response and counts it; the response is then as new. Returns why it is
-    /// the connection's last one.
+    /// Writes the head of the response and counts it; the response is then as new. Returns why it
+    /// is the connection's last one.
     pub(super) fn write_head(
         &mut self,
         connection: &Connection,

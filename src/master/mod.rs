@@ -164,7 +164,6 @@ impl<I: Io + Processes> Master<I> {
         if self.phase == Phase::Starting {
             self.start();
         }
-        self.refusals.begin_pass();
         for completion in done.drain(..) {
             self.on_completion(completion, now);
         }
@@ -252,6 +251,7 @@ impl<I: Io + Processes> Master<I> {
     /// Blocks until something completes or the deadline passes.
     pub fn wait(&mut self, deadline: Option<Instant>, done: &mut Vec<Completion>) {
         self.io.wait(self.refusals.sends(), deadline, done);
+        self.refusals.waited();
     }
 
     /// Whether the process may exit: all workers are gone, every operation has ended and every

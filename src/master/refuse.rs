@@ -93,9 +93,9 @@ impl Refusals {
         })
     }
 
-    /// The `wait` is over, its completions are not handled yet.
-    pub fn begin_pass(&mut self) {
-        self.lent = std::mem::take(&mut self.sending);
+    /// The `wait` has sent them; which of them failed is in its completions.
+    pub fn waited(&mut self) {
+        self.lent.append(&mut self.sending);
     }
 
     /// The answer did not go out whole: the peer is gone, or does not read even so little.

@@ -109,6 +109,8 @@ struct Slot {
     /// Deaths in a row, none of them after a healthy run.
     failures: u32,
     last_delay: Duration,
+    /// Boots that failed in a row, and why the last one did.
+    boot_failures: u32,
     boot_failure: Option<String>,
 }
 
@@ -132,6 +134,7 @@ impl Workers {
             next: Next::Spawn(Instant::default()),
             failures: 0,
             last_delay: Duration::ZERO,
+            boot_failures: 0,
             boot_failure: None,
         };
         Self {
@@ -334,7 +337,9 @@ impl Workers {
             return None;
         }
         let reason = life.boot_failure?;
-        self.slots[life.slot as usize].boot_failure = Some(reason.clone());
+        let slot = &mut self.slots[life.slot as usize];
+        slot.boot_failures += 1;
+        slot.boot_failure = Some(reason.clone());
         Some((life.slot, reason))
     }
 
@@ -348,13 +353,18 @@ impl Workers {
         }
     }
 
-    /// Whether no worker ever came up and every slot has failed: each slot's reason.
+    /// Whether no worker ever came up and every slot has failed [`BOOT_TRIES`] times in a row, so
+    /// that one stray kill does not end a pool: each slot's last reason.
     #[must_use]
     pub fn all_failed(&self) -> Option<Vec<&str>> {
         if self.came_up || self.stopping {
             return None;
         }
-        self.slots.iter().map(|slot| slot.boot_failure.as_deref()).collect()
+        let gave_up = |slot: &Slot| slot.boot_failures >= BOOT_TRIES;
+        self.slots
+            .iter()
+            .map(|slot| slot.boot_failure.as_deref().filter(|_| gave_up(slot)))
+            .collect()
     }
 
     /// The life on this line.
@@ -419,6 +429,8 @@ impl Jitter {
     }
 }
 
+/// Failed boots of every slot after which a pool that never served gives up.
+pub const BOOT_TRIES: u32 = 3;
 /// A run after READY that makes a slot's next failure its first.
 const HEALTHY_RUN: Duration = Duration::from_secs(1);
 /// The same, in delays: who waited a second must serve ten.

@@ -42,7 +42,7 @@ const ELSEWHERE: [&str; 3] = [
     // src/master/tests.rs: no worker of the command takes longer than the shortest time that can
     // be set.
     "boot_timeout",
-    // src/system/tests.rs: the CPUs of a process can always be counted on a machine that runs tests.
+    // src/system/tests.rs: the CPUs of a process can be counted wherever tests run.
     "fallback_cpus",
     // src/ipc/frame.rs: only applications send messages this long.
     "message_max",

@@ -761,6 +761,60 @@ fn whatever_the_application_gave_is_dropped() {
     }
 }
 
+/// Every state with everything that can happen to it: how many answers that makes, and the end.
+#[test]
+fn states_and_events() {
+    let body = post("/echo", "abc");
+    let half = body[..body.len() - 1].to_owned();
+    let states: [(&str, String); 7] = [
+        ("fresh", String::new()),
+        ("idle", get("/")),
+        ("head", "GET".to_owned()),
+        ("body", half),
+        ("ticket", get("/later")),
+        ("stream", get("/slow")),
+        ("full", get("/big") + &get("/")),
+    ];
+    type Event = fn(&mut Script<App>);
+    let events: [(&str, Event); 5] = [
+        ("request", |s| _ = s.send(get("/"))),
+        ("nonsense", |s| _ = s.send("\0")),
+        ("eof", |s| _ = s.eof()),
+        ("drain", |s| _ = s.drain()),
+        ("timeout", |s| _ = s.tell_timeout()),
+    ];
+    let mut table = format!("{:8}", "");
+    for (event, _) in events {
+        table += &format!("{event:19}");
+    }
+    for (state, input) in states {
+        table += &format!("\n{state:8}");
+        for (_, event) in events {
+            let mut script = Script::new(App::default(), &[]);
+            script.reads = state != "full";
+            script.send(&input);
+            let before = script.line.get(Counter::Responses);
+            event(&mut script);
+            let answers = script.line.get(Counter::Responses) - before;
+            let end = script.close().map_or("-", |close| close.reason.name());
+            table += &format!("{:19}", format!("{answers} {end}"));
+        }
+    }
+    let table: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    assert_eq!(table, TABLE, "\n{table}");
+}
+
+const TABLE: &str = "        \
+        request            nonsense           eof                drain              timeout
+fresh   1 -                1 bad_request      0 client_closed    0 -                0 head_timeout
+idle    1 -                1 bad_request      0 client_closed    0 -                0 idle_timeout
+head    1 -                1 bad_request      0 client_aborted   0 -                1 head_timeout
+body    2 -                1 -                0 client_aborted   0 -                1 body_timeout
+ticket  0 -                0 -                0 -                0 -                1 -
+stream  0 -                0 -                0 -                0 -                0 -
+full    0 -                0 -                0 -                0 -                0 -
+";
+
 /// One request, or something that is none.
 fn arbitrary_request() -> impl Strategy<Value = String> {
     let path = prop::sample::select(vec![

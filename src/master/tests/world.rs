@@ -551,6 +551,10 @@ impl Stage {
         self.kernel.borrow().processes[process].exit.is_none()
     }
 
+    pub(super) fn slot(&self, process: usize) -> u32 {
+        self.kernel.borrow().processes[process].slot
+    }
+
     pub(super) fn hang_up(&mut self, process: usize) {
         self.kernel.borrow_mut().processes[process].hung_up = true;
     }
