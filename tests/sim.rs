@@ -5,14 +5,16 @@
 //! happened). The master and the workers are the production code; only their kernel is not.
 #![cfg(feature = "sim")]
 
+use ringfort::Balancing;
 use ringfort::Config;
 use ringfort::http::{Http, Request, Response};
 use ringfort::io::{Completion, Instant};
 use ringfort::ipc::board::{Board, WorkerState};
 use ringfort::master::{Master, MasterListener, Parts, Report, balancer};
-use ringfort::sim::{Boot, Bug, FaultPlan, Kernel, Prng, Ratio, Sizes, Stepper, Tally, World, answer};
+use ringfort::sim::{
+    Boot, Bug, FaultPlan, Kernel, Prng, Ratio, Sizes, Stepper, Tally, World, answer,
+};
 use ringfort::worker::{self, Worker};
-use ringfort::Balancing;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
@@ -287,7 +289,11 @@ fn every_seed_keeps_the_promises() {
     println!("{seeds} seeds: {answered} answers, {refused} refused, {cut} cut by {deaths} deaths");
     let count = failures.len();
     failures.truncate(FAILURES_SHOWN);
-    assert!(count == 0, "{count} seeds failed; again, with all that happened:\n{}", failures.join("\n"));
+    assert!(
+        count == 0,
+        "{count} seeds failed; again, with all that happened:\n{}",
+        failures.join("\n")
+    );
     assert!(answered > seeds, "the clients did ask something");
 }
 

@@ -38,12 +38,7 @@ impl State {
     }
 
     /// sendmsg(2) with MSG_DONTWAIT: the whole message or nothing.
-    pub(super) fn pass(
-        &mut self,
-        pid: ProcessId,
-        id: FileId,
-        batch: &Batch,
-    ) -> Result<u32, Errno> {
+    pub(super) fn pass(&mut self, pid: ProcessId, id: FileId, batch: &Batch) -> Result<u32, Errno> {
         assert!(!batch.bytes.is_empty(), "an empty message looks like end-of-file");
         assert!(batch.fds.len() <= Batch::FDS_MAX, "too many descriptors in one message");
         let peer_id = match self.body(id) {

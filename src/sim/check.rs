@@ -22,7 +22,9 @@ impl State {
         for (id, (file, counted)) in self.files.iter().zip(counted).enumerate() {
             let refs = file.as_ref().map_or(0, |file| file.refs);
             if refs != counted {
-                return Err(format!("file {id} counts {refs} references and has {counted}: {file:?}"));
+                return Err(format!(
+                    "file {id} counts {refs} references and has {counted}: {file:?}"
+                ));
             }
         }
         Ok(())

@@ -97,7 +97,14 @@ pub fn answer(target: &str, body: &[u8]) -> Vec<u8> {
     hash.eat(target.as_bytes());
     hash.eat(body);
     let length = target.rsplit('/').next().and_then(|text| text.parse().ok()).unwrap_or(0);
-    hash.0.to_be_bytes().into_iter().cycle().zip((0..=255_u8).cycle()).map(mix).take(length).collect()
+    hash.0
+        .to_be_bytes()
+        .into_iter()
+        .cycle()
+        .zip((0..=255_u8).cycle())
+        .map(mix)
+        .take(length)
+        .collect()
 }
 
 fn mix((byte, number): (u8, u8)) -> u8 {
@@ -253,7 +260,8 @@ impl Client {
 
     /// Whether the server ended the connection.
     fn read(&mut self, state: &mut State, stream: FileId) -> Result<bool, String> {
-        let max = if self.style == Style::SlowReader { 1 + self.prng.index(20_000) } else { 1 << 20 };
+        let max =
+            if self.style == Style::SlowReader { 1 + self.prng.index(20_000) } else { 1 << 20 };
         let ended = match state.read(stream, max) {
             Ok(bytes) if bytes.is_empty() => true,
             Ok(bytes) => {

@@ -7,8 +7,8 @@ use super::ring::{InFlight, Work};
 use super::trace::Trace;
 use super::{channel::Channel, net::Listener, net::Stream};
 use crate::io::{
-    Buf, Child, Completion, Errno, Exit, Fd, Half, Instant, Io, Kind, Op, Owned, Processes, SendNow,
-    Signal, Token, WorkerPlan,
+    Buf, Child, Completion, Errno, Exit, Fd, Half, Instant, Io, Kind, Op, Owned, Processes,
+    SendNow, Signal, Token, WorkerPlan,
 };
 use crate::ipc::board::Board;
 use std::cell::RefCell;
@@ -234,8 +234,7 @@ impl Kernel {
             && self.strikes(Bug::StaleGeneration)
         {
             self.ended.remove(&token.slot);
-            let late =
-                Completion { token, result: Err(Errno::Canceled), buf: None, more: false };
+            let late = Completion { token, result: Err(Errno::Canceled), buf: None, more: false };
             self.state.borrow_mut().processes[self.pid].ring.done.push(late);
         }
     }

@@ -264,7 +264,8 @@ impl World {
     /// What is left.
     pub fn check_empty(&self) -> Result<(), Violation> {
         let state = self.state.borrow();
-        let living = state.processes.iter().find(|process| !matches!(process.phase, Phase::Gone(_)));
+        let living =
+            state.processes.iter().find(|process| !matches!(process.phase, Phase::Gone(_)));
         let file = state.files.iter().flatten().next();
         match (living, file) {
             (None, None) => Ok(()),
@@ -330,7 +331,9 @@ impl World {
                 Phase::Running => {
                     let Some(found) = self.loops.get(&pid) else { continue };
                     let at = match found.next {
-                        Next::WakeUp => process.ring.due().into_iter().chain(process.deadline).min(),
+                        Next::WakeUp => {
+                            process.ring.due().into_iter().chain(process.deadline).min()
+                        }
                         Next::Turn | Next::Wait => Some(0),
                     };
                     due.extend(at.map(|at| (at.max(process.stopped_until), Actor::Process(pid))));
@@ -340,7 +343,9 @@ impl World {
         }
         due.extend(state.boots.iter().map(|boot| (boot.at, Actor::Boot(boot.pid))));
         let clients = self.clients.iter().enumerate();
-        due.extend(clients.filter_map(|(at, client)| Some((client.due(&state)?, Actor::Client(at)))));
+        due.extend(
+            clients.filter_map(|(at, client)| Some((client.due(&state)?, Actor::Client(at)))),
+        );
         let soonest = due.iter().map(|(at, _)| *at).min()?;
         state.now = state.now.max(soonest);
         due.retain(|(at, _)| *at <= state.now);
@@ -364,8 +369,7 @@ impl World {
         let victim = workers[self.chance.index(workers.len())];
         if !killed {
             state.note(victim, None, format_args!("stopped"));
-            state.processes[victim].stopped_until =
-                state.now + self.chance.range(1, STOP_NS_MAX);
+            state.processes[victim].stopped_until = state.now + self.chance.range(1, STOP_NS_MAX);
         } else if self.chance.chance(Ratio::new(1, 2)) {
             state.end(victim, SIGKILL);
         } else {

@@ -42,7 +42,10 @@ pub(super) struct Entry {
 pub(super) enum Phase {
     Running,
     /// It ended, but its ring goes on accepting and receiving until the kernel tears it down.
-    Dying { exit: Exit, until: u64 },
+    Dying {
+        exit: Exit,
+        until: u64,
+    },
     Gone(Exit),
 }
 
@@ -244,10 +247,9 @@ impl State {
         if let Some(parent) = self.processes[pid].parent {
             self.notify(parent, SIGCHLD);
         }
-        let pidfds = |file: &Option<super::kernel::File>| {
-            matches!(file.as_ref().map(|file| &file.body), Some(Body::Pidfd(of)) if *of == pid)
-        };
-        for file in (0..self.files.len()).filter(|at| pidfds(&self.files[*at])).collect::<Vec<_>>() {
+        let pidfds = |file: &Option<super::kernel::File>| matches!(file.as_ref().map(|file| &file.body), Some(Body::Pidfd(of)) if *of == pid);
+        for file in (0..self.files.len()).filter(|at| pidfds(&self.files[*at])).collect::<Vec<_>>()
+        {
             self.wake(file, Wake::Readable);
         }
     }

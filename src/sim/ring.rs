@@ -289,13 +289,7 @@ impl State {
     /// # Difference to Linux
     ///
     /// Only a signal descriptor can be read; there are no regular files here.
-    fn run_read(
-        &mut self,
-        pid: ProcessId,
-        token: Token,
-        file: FileId,
-        buffer: &mut [u8],
-    ) -> Stays {
+    fn run_read(&mut self, pid: ProcessId, token: Token, file: FileId, buffer: &mut [u8]) -> Stays {
         let Some(Body::Signals(pending)) = self.body_mut(file) else {
             return self.complete(pid, token, Err(Errno::Other(EINVAL)), None, false);
         };

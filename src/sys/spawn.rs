@@ -1,7 +1,7 @@
 //! How the real master starts, signals and reaps its workers.
 
-use super::ring::Ring;
 use super::process::{self, Forked};
+use super::ring::Ring;
 use super::socket;
 use crate::io::{Child, Errno, Exit, Fd, Processes, Signal, WorkerPlan};
 

@@ -1,0 +1,45 @@
+//! The running pool from outside: real processes, signals and loopback, in both modes. What clients
+//! count is the judge.
+//!
+//! Each case runs in a process of its own, whose servers and workers must be gone when it ends;
+//! `cargo test --test process -- NAME` runs those whose name contains NAME.
+
+mod addresses;
+mod app;
+mod client;
+mod descriptors;
+mod drain;
+mod full;
+#[path = "../support/harness.rs"]
+mod harness;
+mod kill;
+mod load;
+mod orphans;
+mod refused;
+mod server;
+mod signal;
+#[path = "../support/system.rs"]
+mod system;
+mod traffic;
+
+use harness::{Case, run};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if(|argument| argument == app::FLAG).is_some() {
+        return app::run(arguments);
+    }
+    let groups = [
+        traffic::CASES,
+        kill::CASES,
+        drain::CASES,
+        orphans::CASES,
+        descriptors::CASES,
+        addresses::CASES,
+        full::CASES,
+        refused::CASES,
+    ];
+    let cases: Vec<Case> = groups.into_iter().flatten().copied().collect();
+    run(&cases)
+}
