@@ -9,14 +9,16 @@ mod support;
 
 use support::ring::Ring;
 use support::rounds::{SCENARIOS, Settings, run};
-use support::server::{FLOOR, NGINX, OTHER, WORKER, WORKER_HTTP};
+use support::server::{ENGINE, FLOOR, NGINX, OTHER, WORKER, WORKER_HTTP};
 
 fn main() -> Result<(), String> {
-    support::serve_if_asked();
+    if support::has_served() {
+        return Ok(());
+    }
     let settings = Settings::start();
     let mut ring = Ring::new().map_err(|error| format!("io_uring: {error}"))?;
     for scenario in SCENARIOS.iter().filter(|scenario| settings.wants(scenario.name)) {
-        run(&settings, &mut ring, scenario, &[FLOOR, WORKER, WORKER_HTTP, NGINX, OTHER])?;
+        run(&settings, &mut ring, scenario, &[FLOOR, WORKER, WORKER_HTTP, ENGINE, NGINX, OTHER])?;
     }
     Ok(())
 }

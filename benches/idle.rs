@@ -8,7 +8,7 @@ mod support;
 use support::load::{Load, Plan};
 use support::ring::Ring;
 use support::rounds::{KEEP_ALIVE, Settings, sample, spread};
-use support::server::{Contender, FLOOR, NGINX, Server, Setup, WORKER, WORKER_HTTP};
+use support::server::{Contender, ENGINE, FLOOR, NGINX, Server, Setup, WORKER, WORKER_HTTP};
 
 /// What one server did in one round.
 struct Idle {
@@ -20,7 +20,9 @@ struct Idle {
 }
 
 fn main() -> Result<(), String> {
-    support::serve_if_asked();
+    if support::has_served() {
+        return Ok(());
+    }
     let settings = Settings::start();
     let mut ring = Ring::new().map_err(|error| format!("io_uring: {error}"))?;
     let idle = if settings.test { 200 } else { 9_900 };
@@ -29,7 +31,7 @@ fn main() -> Result<(), String> {
         "  {:<12} {:>10} {:>15} {:>10} {:>10} {:>8} {:>13}",
         "server", "bytes each", "min–max", "µs alone", "µs beside", "×alone", "min–max"
     );
-    for contender in [FLOOR, WORKER, WORKER_HTTP, NGINX] {
+    for contender in [FLOOR, WORKER, WORKER_HTTP, ENGINE, NGINX] {
         if !settings.wants(contender.name) {
             continue;
         }

@@ -13,18 +13,21 @@ use std::time::Duration;
 use support::load::{Load, Outcome, Plan};
 use support::ring::Ring;
 use support::rounds::{CLOSE, Settings, number};
-use support::server::{Contender, NGINX_PIDS, Server, Setup};
+use support::server::{Contender, ENGINE_PIDS, NGINX_PIDS, Server, Setup};
 use support::sys;
 
 /// How a server's answers say who gave them.
 const MARK: &[u8] = b"worker ";
-/// Between two kills.
-const SETTLE: Duration = Duration::from_millis(100);
+/// Between two kills. The oldest worker is killed, so each slot's turn comes every second time: its
+/// worker has then served long enough (1 s) for its death to count as a first one, without back-off.
+const SETTLE: Duration = Duration::from_millis(600);
 /// Nobody takes this long to come back.
 const RETURN_MAX: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), String> {
-    support::serve_if_asked();
+    if support::has_served() {
+        return Ok(());
+    }
     let settings = Settings::start();
     let mut ring = Ring::new().map_err(|error| format!("io_uring: {error}"))?;
     println!("\nkill -9 of one of two workers under half load, one request a connection");
@@ -32,7 +35,11 @@ fn main() -> Result<(), String> {
         "  {:<22} {:>6} {:>6} {:>8} {:>8} {:>8} {:>9} {:>12}",
         "server", "kills", "req/s", "p50 ms", "p99 ms", "max ms", "cut/kill", "slowest ms"
     );
-    for (name, contender, centralized) in [("nginx", NGINX_PIDS, false)] {
+    for (name, contender, centralized) in [
+        ("ringfort, shared", ENGINE_PIDS, false),
+        ("ringfort, centralized", ENGINE_PIDS, true),
+        ("nginx", NGINX_PIDS, false),
+    ] {
         if settings.wants(name) {
             let setup = Setup { centralized, ..Setup::default() };
             measure(&settings, &mut ring, name, contender, setup)
@@ -56,7 +63,7 @@ fn measure(
     let full = Load::connect(ring, server.port, plan)?.run(Duration::from_millis(500))?.answers * 2;
     let rate = (full / 2).max(1);
     let mut load = Load::connect(ring, server.port, Plan { rate, ..plan })?;
-    let kills = if settings.test { 3 } else { number("KILLS", 100) };
+    let kills = if settings.test { 2 } else { number("KILLS", 100) };
     let mut all = Outcome::default();
     let mut absences = Vec::new();
     for _ in 0..kills {

@@ -67,7 +67,9 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
     let board = Board::create(memory.words, lines);
     let (signals, before) =
         signal::open(&MASTER_SIGNALS).map_err(|failed| failed.error("signals"))?;
-    let mut ring = Ring::new(RingSettings::MASTER).map_err(|errno| {
+    let message_bytes = usize::try_from(config.message_max()).unwrap_or(usize::MAX);
+    let settings = RingSettings { message_bytes, ..RingSettings::MASTER };
+    let mut ring = Ring::new(settings).map_err(|errno| {
         Error::new(ErrorKind::System, format!("cannot make the master's ring: {errno}"))
     })?;
     (hooks.started)(&Started {

@@ -505,8 +505,13 @@ mod real {
     impl Machine {
         pub(super) fn new() -> Self {
             let (buffers, buffer_bytes) = (BUFFERS, BUFFER_BYTES);
-            let settings =
-                RingSettings { submissions: 64, completions: 128, buffers, buffer_bytes };
+            let settings = RingSettings {
+                submissions: 64,
+                completions: 128,
+                buffers,
+                buffer_bytes,
+                message_bytes: 1024,
+            };
             Self(Ring::new(settings).expect("this machine has io_uring"))
         }
     }

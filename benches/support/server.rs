@@ -57,6 +57,17 @@ pub(crate) struct Contender {
 pub(crate) const FLOOR: Contender =
     Contender { name: "floor", command: |setup| Some(setup.command("floor")), foreign: false };
 
+/// The engine: master and worker.
+pub(crate) const ENGINE: Contender =
+    Contender { name: "ringfort", command: |setup| Some(setup.command("engine")), foreign: false };
+
+/// The engine with two workers that say who they are.
+pub(crate) const ENGINE_PIDS: Contender = Contender {
+    name: "ringfort",
+    command: |setup| Some(setup.command("engine-pids")),
+    foreign: false,
+};
+
 /// The engine's worker alone. It has no master, so it cannot serve centralized.
 pub(crate) const WORKER: Contender = Contender {
     name: "worker",

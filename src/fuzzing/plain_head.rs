@@ -50,7 +50,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<String> {
     let options: Vec<String> = values("connection")
         .iter()
         .flat_map(|value| value.split(','))
-        .map(|option| option.trim().to_ascii_lowercase())
+        .map(|option| option.trim_matches([' ', '\t']).to_ascii_lowercase())
         .collect();
     let has = |wanted: &str| options.iter().any(|option| option == wanted);
     let after = if !has("close") && (is_new || has("keep-alive")) { "keep" } else { "close" };

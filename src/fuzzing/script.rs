@@ -159,6 +159,13 @@ impl<H: Handler> Script<H> {
         self
     }
 
+    /// The deadline passes, whenever that is.
+    pub fn tell_timeout(&mut self) -> &mut Self {
+        self.now = self.next.deadline.unwrap_or(self.now);
+        self.tell(Http::timeout);
+        self.run()
+    }
+
     /// As [`Script::wait`], in milliseconds.
     pub fn wait_ms(&mut self, millis: u64) -> &mut Self {
         self.wait(Duration::from_millis(millis))

@@ -5,10 +5,9 @@ use super::handler::{Handler, Pull, Stream};
 use super::response::{Later, Length, Response};
 use super::serve::{Facts, Panicked, contained, discard};
 use crate::io::{Bytes, Errno, Fd, Instant};
-use crate::protocol::{Close, Cx};
+use crate::protocol::{Close, Cx, Out};
 use crate::stats::{CloseReason, Counter};
 use std::fmt;
-use std::mem;
 use std::time::Duration;
 
 /// An answer whose body is not out.
@@ -54,6 +53,17 @@ pub(super) struct FilePart {
     pub(super) last: Option<CloseReason>,
 }
 
+/// How far an answer came.
+enum Step {
+    Stop(Stop),
+    /// The ticket is due, or the request's time is up.
+    Due,
+    /// The stream has ended as its head said.
+    Done,
+    /// It has not, and cannot.
+    Cut(CloseReason),
+}
+
 impl Answer {
     /// Gives up. What the application gave us is dropped; the file still has to be closed.
     pub(super) fn into_file(self: Box<Self>) -> Option<Fd> {
@@ -72,171 +82,172 @@ impl<H: Handler> Http<H> {
     pub(super) fn on_answer(
         &mut self,
         connection: &mut Connection,
-        answer: Answer,
+        mut answer: Box<Answer>,
         cx: &mut Cx<'_>,
     ) -> Option<Stop> {
-        let Answer { facts, source } = answer;
-        let (source, stop) = match source {
+        let step = match &mut answer.source {
             Source::Ticket(ticket) => {
-                let (ticket, stop) = self.on_ticket(connection, facts, ticket, cx)?;
-                (Source::Ticket(ticket), stop)
+                ticket.step(cx.now, connection.begun.after(self.limits.request_timeout))
             }
-            Source::Stream(pieces) => {
-                let (pieces, stop) = self.on_stream(connection, pieces, cx)?;
-                (Source::Stream(pieces), stop)
-            }
-            Source::File(file) => {
-                let len = u32::try_from(file.left).map_or(STEP, |left| left.min(STEP));
-                let stop = Stop::Read(file.offset, len);
-                (Source::File(file), stop)
-            }
+            Source::Stream(pieces) => pieces.step(&mut self.scratch, cx.now, &mut cx.out),
+            Source::File(file) => file.step(),
         };
-        connection.state = State::Answer(Box::new(Answer { facts, source }));
-        Some(stop)
-    }
-
-    fn on_ticket(
-        &mut self,
-        connection: &mut Connection,
-        facts: Facts,
-        ticket: Ticket,
-        cx: &mut Cx<'_>,
-    ) -> Option<(Ticket, Stop)> {
-        let limit = connection.begun.after(self.limits.request_timeout);
-        if cx.now < ticket.at && cx.now < limit {
-            let is_exact = ticket.at <= limit;
-            let stop = Stop::Time(ticket.at.min(limit), is_exact);
-            return Some((ticket, stop));
-        }
-        let Ticket { at, mut response, then } = ticket;
-        let outcome = if cx.now < at {
-            response.plain(503);
-            contained(|| drop(then))
-        } else {
-            contained(|| then(&mut response))
-        };
-        match outcome {
-            Ok(()) => self.respond(connection, facts, response, cx),
-            Err(Panicked) => self.on_panic(connection, facts, cx),
+        match step {
+            Step::Stop(stop) => {
+                connection.state = State::Answer(answer);
+                return Some(stop);
+            }
+            Step::Due => self.on_due(connection, *answer, cx),
+            Step::Done => {
+                let last = answer.last();
+                discard(State::Answer(answer));
+                self.finish(connection, last, cx);
+            }
+            Step::Cut(reason) => {
+                if reason == CloseReason::HandlerPanic {
+                    cx.stats.add(Counter::HandlerPanics, 1);
+                }
+                // Of a body without a length, an end-of-file would be the proper end.
+                let now = answer.ends_with_the_connection();
+                discard(State::Answer(answer));
+                connection.state = State::Closing(Close { reason, linger: false, now });
+            }
         }
         None
     }
 
-    fn on_stream(
-        &mut self,
-        connection: &mut Connection,
-        mut pieces: Pieces,
-        cx: &mut Cx<'_>,
-    ) -> Option<(Pieces, Stop)> {
-        if let Some(wake) = pieces.wake
-            && cx.now < wake
-        {
-            return Some((pieces, Stop::Time(wake, true)));
-        }
-        pieces.wake = None;
-        let mut produced = 0;
-        while produced < STEP as usize && !cx.out.is_full() {
-            let mut scratch = mem::take(&mut self.scratch);
-            scratch.clear();
-            let pull = contained(|| pieces.stream.next(&mut scratch));
-            produced += scratch.len();
-            let is_empty = scratch.is_empty();
-            let fits = write_piece(&mut pieces.length, &scratch, cx.out.buffer());
-            if scratch.capacity() <= SCRATCH_MAX {
-                self.scratch = scratch;
+    fn on_due(&mut self, connection: &mut Connection, answer: Answer, cx: &mut Cx<'_>) {
+        let Answer { facts, source: Source::Ticket(ticket) } = answer else { return };
+        let Ticket { at, response, then } = ticket;
+        self.response = response;
+        let is_late = cx.now < at;
+        self.answer(connection, facts, cx, |_, response| {
+            if is_late {
+                drop(then);
+                response.plain(503);
+            } else {
+                then(response);
             }
-            match pull {
-                Err(Panicked) => {
-                    cx.stats.add(Counter::HandlerPanics, 1);
-                    self.cut(connection, pieces, CloseReason::HandlerPanic);
-                    return None;
-                }
-                Ok(_) if !fits => {
-                    self.cut(connection, pieces, CloseReason::StreamFailed);
-                    return None;
-                }
-                Ok(Pull::Failed) => {
-                    self.cut(connection, pieces, CloseReason::StreamFailed);
-                    return None;
-                }
-                Ok(Pull::Done) => {
-                    self.on_stream_done(connection, pieces, cx);
-                    return None;
-                }
-                // Nothing yet, and no idea when: ask again in the next pass, not in this one.
-                Ok(Pull::More) if is_empty => return Some((pieces, Stop::Turn)),
-                Ok(Pull::More) => {}
-                Ok(Pull::Later(delay)) => {
-                    let wake = cx.now.after(delay.max(Duration::from_millis(1)));
-                    pieces.wake = Some(wake);
-                    return Some((pieces, Stop::Time(wake, true)));
-                }
-            }
-        }
-        Some((pieces, Stop::Full))
-    }
-
-    fn on_stream_done(&mut self, connection: &mut Connection, pieces: Pieces, cx: &mut Cx<'_>) {
-        match pieces.length {
-            Length::Fixed(left) if left > 0 => {
-                return self.cut(connection, pieces, CloseReason::StreamFailed);
-            }
-            Length::Chunked => cx.out.buffer().extend_from_slice(b"0\r\n\r\n"),
-            Length::Fixed(_) | Length::UntilClose => {}
-        }
-        let last = pieces.last;
-        let _ = contained(|| drop(pieces));
-        self.finish(connection, last, cx);
-    }
-
-    /// An answer cannot be ended as its head said: its peer must not take it for whole.
-    fn cut(&self, connection: &mut Connection, pieces: Pieces, reason: CloseReason) {
-        // An end-of-file would be the proper end of such a body.
-        let now = pieces.length == Length::UntilClose;
-        let _ = contained(|| drop(pieces));
-        connection.state = State::Closing(Close { reason, linger: false, now });
+        });
     }
 
     /// The file bytes that were asked for.
     pub(super) fn on_file(
         &mut self,
         connection: &mut Connection,
-        answer: Answer,
+        mut answer: Box<Answer>,
         bytes: Result<Vec<u8>, Errno>,
         cx: &mut Cx<'_>,
     ) {
-        let Answer { facts, source } = answer;
-        let Source::File(mut file) = source else {
-            connection.state = State::Answer(Box::new(Answer { facts, source }));
+        let Source::File(file) = &mut answer.source else {
+            connection.state = State::Answer(answer);
             return;
         };
         let mut bytes = bytes.unwrap_or_default();
         bytes.truncate(usize::try_from(file.left).unwrap_or(usize::MAX));
         if bytes.is_empty() {
-            self.finished.push(file.fd);
-            let Some(mut response) = file.response else {
-                let reason = CloseReason::StreamFailed;
-                connection.state = State::Closing(Close { reason, linger: false, now: false });
-                return;
-            };
-            response.fail("a file is shorter than it was, or cannot be read");
-            return self.respond(connection, facts, response, cx);
+            return self.on_lost_file(connection, *answer, cx);
         }
         if let Some(response) = file.response.take() {
             let length = Length::Fixed(file.left);
-            file.last = self.write_head(connection, facts, &response, length, cx);
-            self.recycle(response);
+            self.response = response;
+            file.last = self.write_head(connection, answer.facts, length, cx);
         }
         file.offset += bytes.len() as u64;
         file.left -= bytes.len() as u64;
         cx.out.body(Bytes::Owned(bytes));
         if file.left > 0 {
-            let source = Source::File(file);
-            connection.state = State::Answer(Box::new(Answer { facts, source }));
+            connection.state = State::Answer(answer);
             return;
         }
+        let last = file.last;
+        self.finished.extend(answer.into_file());
+        self.finish(connection, last, cx);
+    }
+
+    /// A file is shorter than it was, or cannot be read.
+    fn on_lost_file(&mut self, connection: &mut Connection, answer: Answer, cx: &mut Cx<'_>) {
+        let Answer { facts, source: Source::File(file) } = answer else { return };
         self.finished.push(file.fd);
-        self.finish(connection, file.last, cx);
+        if file.response.is_some() {
+            self.response.fail("a file is shorter than it was, or cannot be read");
+            return self.respond(connection, facts, cx);
+        }
+        let reason = CloseReason::StreamFailed;
+        connection.state = State::Closing(Close { reason, linger: false, now: false });
+    }
+}
+
+impl Answer {
+    fn last(&self) -> Option<CloseReason> {
+        match &self.source {
+            Source::Stream(pieces) => pieces.last,
+            Source::File(file) => file.last,
+            Source::Ticket(_) => None,
+        }
+    }
+
+    fn ends_with_the_connection(&self) -> bool {
+        matches!(&self.source, Source::Stream(pieces) if pieces.length == Length::UntilClose)
+    }
+}
+
+impl Ticket {
+    fn step(&self, now: Instant, limit: Instant) -> Step {
+        if now >= self.at || now >= limit {
+            return Step::Due;
+        }
+        Step::Stop(Stop::Time { at: self.at.min(limit), exact: self.at <= limit })
+    }
+}
+
+impl Pieces {
+    fn step(&mut self, scratch: &mut Vec<u8>, now: Instant, out: &mut Out<'_>) -> Step {
+        if let Some(at) = self.wake.filter(|wake| now < *wake) {
+            return Step::Stop(Stop::Time { at, exact: true });
+        }
+        let mut produced = 0;
+        while produced < STEP as usize && !out.is_full() {
+            scratch.clear();
+            let pull = contained(|| self.stream.next(scratch));
+            produced += scratch.len();
+            if !write_piece(&mut self.length, scratch, out.buffer()) {
+                return Step::Cut(CloseReason::StreamFailed);
+            }
+            let is_empty = scratch.is_empty();
+            if scratch.capacity() > SCRATCH_MAX {
+                *scratch = Vec::new();
+            }
+            let delay = match pull {
+                Err(Panicked) => return Step::Cut(CloseReason::HandlerPanic),
+                Ok(Pull::Failed) => return Step::Cut(CloseReason::StreamFailed),
+                Ok(Pull::Done) => return self.end(out),
+                Ok(Pull::More) if !is_empty => continue,
+                // Nothing yet, and no idea when.
+                Ok(Pull::More) => Duration::ZERO,
+                Ok(Pull::Later(delay)) => delay,
+            };
+            let at = now.after(delay.max(DELAY_MIN));
+            self.wake = Some(at);
+            return Step::Stop(Stop::Time { at, exact: true });
+        }
+        Step::Stop(Stop::Full)
+    }
+
+    fn end(&self, out: &mut Out<'_>) -> Step {
+        match self.length {
+            Length::Fixed(left) if left > 0 => return Step::Cut(CloseReason::StreamFailed),
+            Length::Chunked => out.buffer().extend_from_slice(b"0\r\n\r\n"),
+            Length::Fixed(_) | Length::UntilClose => {}
+        }
+        Step::Done
+    }
+}
+
+impl FilePart {
+    fn step(&self) -> Step {
+        let len = u32::try_from(self.left).map_or(STEP, |left| left.min(STEP));
+        Step::Stop(Stop::Read(self.offset, len))
     }
 }
 
@@ -282,3 +293,5 @@ impl fmt::Debug for Pieces {
 const STEP: u32 = 64 << 10;
 /// Larger buffers of streams are not kept.
 const SCRATCH_MAX: usize = 256 << 10;
+/// How soon a stream that has nothing is asked again at the earliest.
+const DELAY_MIN: Duration = Duration::from_millis(1);

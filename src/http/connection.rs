@@ -11,7 +11,7 @@ use super::date::Date;
 use super::handler::Handler;
 use super::head::HeadLimits;
 use super::response::Response;
-use super::serve::{Incoming, discard};
+use super::serve::{Incoming, asks_for_head, discard};
 use crate::config::Config;
 use crate::io::{Errno, Fd, Instant};
 use crate::protocol::{Close, Cx, Next, Protocol};
@@ -67,6 +67,10 @@ pub struct Connection {
     paused: bool,
 }
 
+/// How long an idle connection is kept when the worker drains. A request may be on its way at this
+/// moment; it is answered, with `Connection: close`, instead of meeting a closed door.
+const DRAIN_GRACE: Duration = Duration::from_millis(500);
+
 const _: () = assert!(size_of::<Connection>() <= 144, "an idle connection costs too much");
 
 #[derive(Debug, Default)]
@@ -78,8 +82,8 @@ pub(super) enum State {
     Body(Box<Incoming>),
     /// The answer is not out, and what produces it has not finished.
     Answer(Box<Answer>),
-    /// To be answered with a status, then closed.
-    Refused(Refusal),
+    /// To be answered with a status, then closed. `true`: without a body, after HEAD.
+    Refused(Refusal, bool),
     /// Nothing more is read or written.
     Closing(Close),
 }
@@ -93,8 +97,8 @@ pub(super) enum Stop {
     Full,
     /// Others have their turn first.
     Turn,
-    /// It takes time: until then, and whether exactly.
-    Time(Instant, bool),
+    /// It takes time: until then, exactly or at most some later.
+    Time { at: Instant, exact: bool },
     /// It takes file bytes: from where, and how many.
     Read(u64, u32),
 }
@@ -173,11 +177,13 @@ impl<H: Handler> Http<H> {
                 },
                 State::Body(incoming) => used += self.on_body(connection, incoming, rest, cx),
                 State::Answer(answer) => {
-                    if let Some(stop) = self.on_answer(connection, *answer, cx) {
+                    if let Some(stop) = self.on_answer(connection, answer, cx) {
                         return (used, stop);
                     }
                 }
-                State::Refused(refusal) => self.on_refused(connection, refusal, cx),
+                State::Refused(refusal, is_head) => {
+                    self.answer_last(connection, refusal, is_head, cx);
+                }
                 state @ State::Closing(_) => connection.state = state,
             }
         }
@@ -198,7 +204,7 @@ impl<H: Handler> Http<H> {
             Stop::Input => next.deadline = Some(self.deadline(connection)),
             Stop::Full => next.flushed = true,
             Stop::Turn => next.again = true,
-            Stop::Time(at, exact) => (next.deadline, next.exact) = (Some(at), exact),
+            Stop::Time { at, exact } => (next.deadline, next.exact) = (Some(at), exact),
             Stop::Read(offset, len) => next.read_file = Some((offset, len)),
         }
         next.pause = stop != Stop::Input && connection.carry.len() > CARRY_MAX;
@@ -216,7 +222,11 @@ impl<H: Handler> Http<H> {
         let own = if let State::Body(_) = connection.state {
             connection.since.after(limits.body_timeout)
         } else if !connection.in_head() {
-            let timeout = if is_first { limits.head_timeout } else { limits.idle_timeout };
+            let timeout = match (connection.draining, is_first) {
+                (true, _) => DRAIN_GRACE,
+                (false, true) => limits.head_timeout,
+                (false, false) => limits.idle_timeout,
+            };
             return connection.since.after(timeout);
         } else {
             let start = if is_first { connection.since } else { connection.begun };
@@ -263,12 +273,13 @@ impl<H: Handler> Protocol for Http<H> {
     fn timeout(&mut self, connection: &mut Connection, cx: &mut Cx<'_>) -> Next {
         match connection.state {
             State::Head if connection.in_head() => {
-                connection.enter(State::Refused(Refusal::HEAD_TIMEOUT));
+                connection.refuse(Refusal::HEAD_TIMEOUT);
             }
+            State::Head if connection.draining => connection.end(CloseReason::Drain),
             State::Head if connection.requests == 0 => connection.end(CloseReason::HeadTimeout),
             State::Head => connection.end(CloseReason::IdleTimeout),
-            State::Body(_) => connection.enter(State::Refused(Refusal::BODY_TIMEOUT)),
-            State::Answer(_) | State::Refused(_) | State::Closing(_) => {}
+            State::Body(_) => connection.refuse(Refusal::BODY_TIMEOUT),
+            State::Answer(_) | State::Refused(..) | State::Closing(_) => {}
         }
         self.advance_carried(connection, cx)
     }
@@ -282,7 +293,7 @@ impl<H: Handler> Protocol for Http<H> {
         if let State::Answer(_) = connection.state
             && let State::Answer(answer) = mem::take(&mut connection.state)
         {
-            self.on_file(connection, *answer, bytes, cx);
+            self.on_file(connection, answer, bytes, cx);
         }
         self.advance_carried(connection, cx)
     }
@@ -291,7 +302,7 @@ impl<H: Handler> Protocol for Http<H> {
         connection.draining = true;
         connection.owed = connection.carry.len();
         if matches!(connection.state, State::Head) && !connection.in_head() {
-            connection.end(CloseReason::Drain);
+            connection.since = cx.now;
         }
         self.advance_carried(connection, cx)
     }
@@ -310,7 +321,7 @@ impl<H: Handler> Protocol for Http<H> {
                 Source::File(file) => Some(&file.fd),
                 Source::Ticket(_) | Source::Stream(_) => None,
             },
-            State::Head | State::Body(_) | State::Refused(_) | State::Closing(_) => None,
+            State::Head | State::Body(_) | State::Refused(..) | State::Closing(_) => None,
         }
     }
 
@@ -355,8 +366,19 @@ impl Connection {
         match self.state {
             State::Head if !self.in_head() => self.end(CloseReason::ClientClosed),
             State::Head | State::Body(_) => self.end(CloseReason::ClientAborted),
-            State::Answer(_) | State::Refused(_) | State::Closing(_) => {}
+            State::Answer(_) | State::Refused(..) | State::Closing(_) => {}
         }
+    }
+
+    /// Answers with a refusal, then closes.
+    fn refuse(&mut self, refusal: Refusal) {
+        let is_head = match &self.state {
+            State::Body(incoming) => incoming.is_head(),
+            State::Head | State::Answer(_) | State::Refused(..) | State::Closing(_) => {
+                asks_for_head(&self.carry)
+            }
+        };
+        self.enter(State::Refused(refusal, is_head));
     }
 
     /// Closes without another word.

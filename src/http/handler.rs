@@ -83,11 +83,11 @@ pub trait Stream {
 /// What a [`Stream`] says with each piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pull {
-    /// There is more. Ask again.
+    /// There is more. Ask again; after a millisecond if nothing came.
     More,
     /// That was the end.
     Done,
-    /// Ask again after this time.
+    /// Ask again after this time, and after a millisecond at the earliest.
     Later(Duration),
     /// It cannot go on: the connection is cut, so that the peer does not take the answer for whole.
     Failed,

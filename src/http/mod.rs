@@ -4,6 +4,28 @@
 //! [`Protocol`](crate::protocol::Protocol) of a handler. Bytes go through `head`, `body` and
 //! `chunk`; `connection` decides what happens when, `serve` takes one request to the handler,
 //! `answer` gets out what is not out at once.
+//!
+//! ```
+//! use ringfort::http::{InvalidHeader, Request, Response};
+//! use std::time::Duration;
+//!
+//! fn handler(request: &Request<'_>, response: &mut Response) -> Result<(), InvalidHeader> {
+//!     match (request.method(), request.path()) {
+//!         ("GET", "/") => response.text("Hello, World!"),
+//!         ("GET", "/greet") => {
+//!             let name = request.query_value("name").unwrap_or_default();
+//!             response.header("Cache-Control", "no-store")?.text(format!("Hello, {name}!"));
+//!         }
+//!         ("POST", "/length") => response.text(request.body().len().to_string()),
+//!         ("GET", "/later") => {
+//!             response.after(Duration::from_millis(50), |response| response.text("at last"));
+//!         }
+//!         _ => response.plain(404),
+//!     }
+//!     Ok(())
+//! }
+//! # let _ = handler;
+//! ```
 
 mod answer;
 pub mod body;

@@ -124,35 +124,41 @@ impl Response {
 
     /// Plain text in UTF-8.
     pub fn text(&mut self, text: impl Into<Bytes>) {
-        self.bytes("text/plain; charset=utf-8", text);
+        self.set_body("text/plain; charset=utf-8", text.into());
     }
 
     /// HTML in UTF-8.
     pub fn html(&mut self, html: impl Into<Bytes>) {
-        self.bytes("text/html; charset=utf-8", html);
+        self.set_body("text/html; charset=utf-8", html.into());
     }
 
     /// JSON.
     pub fn json(&mut self, value: &serde_json::Value) {
-        self.bytes("application/json", value.to_string());
+        self.set_body("application/json", value.to_string().into());
     }
 
-    /// Any bytes and their type. Large bytes are sent from where they are, without a copy.
+    /// Any bytes and their type. Large bytes are sent from where they are, without a copy. A type
+    /// that cannot be sent becomes `application/octet-stream`; one that is not known before the
+    /// request is set with [`Response::header`].
     pub fn bytes(&mut self, content_type: &'static str, bytes: impl Into<Bytes>) {
-        debug_assert!(content_type.bytes().all(is_text), "a control character in {content_type:?}");
+        let is_valid = content_type.bytes().all(is_text);
+        self.set_body(if is_valid { content_type } else { OCTETS }, bytes.into());
+    }
+
+    fn set_body(&mut self, content_type: &'static str, bytes: Bytes) {
         self.default_type = content_type;
-        self.body = Payload::Bytes(bytes.into());
+        self.body = Payload::Bytes(bytes);
     }
 
     /// A body that is made while it is sent. Set its `Content-Type` with [`Response::header`].
     pub fn stream(&mut self, stream: impl Stream + 'static) {
-        self.default_type = "application/octet-stream";
+        self.default_type = OCTETS;
         self.body = Payload::Stream(Box::new(stream));
     }
 
     /// Part of a file. Set its `Content-Type` with [`Response::header`].
     pub fn file(&mut self, body: FileBody) {
-        self.default_type = "application/octet-stream";
+        self.default_type = OCTETS;
         self.body = Payload::File(body);
     }
 
@@ -193,6 +199,9 @@ impl Response {
         self.default_type = "";
         self.content_type = None;
         self.fields.clear();
+        if self.fields.capacity() > FIELDS_KEPT {
+            self.fields = Vec::new();
+        }
         self.body = Payload::None;
     }
 
@@ -204,6 +213,11 @@ impl Response {
     /// Writes it whole, as the last answer of a connection that is then to be closed. For a body
     /// of bytes; one that would have to be produced is left out.
     pub fn write_last(&self, date: &Date, buffer: &mut Vec<u8>) {
+        self.write_whole(date, false, buffer);
+    }
+
+    /// The same; without the body for a HEAD request, whose answer still tells its length.
+    pub(super) fn write_whole(&self, date: &Date, is_head: bool, buffer: &mut Vec<u8>) {
         let mut body: &[u8] = &[];
         if let Payload::Bytes(bytes) = &self.body
             && self.may_have_body()
@@ -211,7 +225,9 @@ impl Response {
             body = bytes;
         }
         self.write_head(date, Length::Fixed(body.len() as u64), Persistence::Close, buffer);
-        buffer.extend_from_slice(body);
+        if !is_head {
+            buffer.extend_from_slice(body);
+        }
     }
 
     pub(super) fn write_head(
@@ -366,6 +382,9 @@ pub(super) const fn reason(status: u16) -> &'static str {
     }
 }
 
+/// Bytes of fields that are kept for the next answer.
+const FIELDS_KEPT: usize = 4096;
+const OCTETS: &str = "application/octet-stream";
 const RESERVED: [&str; 4] = ["date", "content-length", "transfer-encoding", "connection"];
 
 #[cfg(test)]
@@ -404,6 +423,11 @@ mod tests {
             Length::Chunked,
             "HTTP/1.1 200 OK|D|Content-Type: application/json|Transfer-Encoding: chunked|\
              X-A: 1|x-a: ||",
+        );
+        check(
+            |r| r.bytes("a\r\nb", "x"),
+            fixed(1),
+            "HTTP/1.1 200 OK|D|Content-Type: application/octet-stream|Content-Length: 1||",
         );
         check(|r| r.status(204).text("x"), fixed(0), "HTTP/1.1 204 No Content|D||");
         check(|r| r.status(304).text("x"), fixed(0), "HTTP/1.1 304 Not Modified|D||");

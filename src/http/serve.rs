@@ -44,6 +44,12 @@ pub(super) struct Facts {
     keep_alive: bool,
 }
 
+impl Incoming {
+    pub(super) fn is_head(&self) -> bool {
+        self.facts.is_head
+    }
+}
+
 impl Facts {
     fn of(head: &Head<'_>) -> Self {
         Self {
@@ -57,6 +63,11 @@ impl Facts {
 /// Code of the application panicked. Its message was printed by the panic hook.
 #[derive(Debug)]
 pub(super) struct Panicked;
+
+/// Whether bytes that are no head yet, or not one that is served, begin with the method HEAD.
+pub(super) fn asks_for_head(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().starts_with(b"HEAD ")
+}
 
 /// Calls code of the application. The only place that catches panics: whatever state one leaves
 /// behind is the application's, and the connection that it struck is closed.
@@ -85,7 +96,7 @@ impl<H: Handler> Http<H> {
             Ok(Some(head)) => head,
             Ok(None) => return None,
             Err(refusal) => {
-                connection.state = State::Refused(refusal);
+                connection.state = State::Refused(refusal, asks_for_head(input));
                 return Some(input.len());
             }
         };
@@ -166,8 +177,8 @@ impl<H: Handler> Http<H> {
         let decoded = match outcome {
             Ok(Ok(decoded)) => decoded,
             Ok(Err(refusal)) => {
+                connection.state = State::Refused(refusal, incoming.facts.is_head);
                 discard(State::Body(incoming));
-                connection.state = State::Refused(refusal);
                 return input.len();
             }
             Err(Panicked) => {
@@ -183,8 +194,8 @@ impl<H: Handler> Http<H> {
         if decoded.done {
             self.on_whole_body(connection, *incoming, cx);
         } else if self.is_too_slow(&incoming, cx.now) {
+            connection.state = State::Refused(Refusal::BODY_TOO_SLOW, incoming.facts.is_head);
             discard(State::Body(incoming));
-            connection.state = State::Refused(Refusal::BODY_TOO_SLOW);
         } else {
             connection.state = State::Body(incoming);
         }
@@ -206,15 +217,13 @@ impl<H: Handler> Http<H> {
                 match parse(&head, &mut storage, &self.limits.head) {
                     Ok(Some(head)) => self.serve(connection, &head, &body, cx),
                     // The same bytes were a head before, so they still are.
-                    Ok(None) | Err(_) => connection.state = State::Refused(Refusal::BAD_REQUEST),
+                    Ok(None) | Err(_) => {
+                        connection.state = State::Refused(Refusal::BAD_REQUEST, facts.is_head);
+                    }
                 }
             }
             Sink::Upload(upload) => {
-                let mut response = mem::take(&mut self.response);
-                match contained(|| upload.finish(&mut response)) {
-                    Ok(()) => self.respond(connection, facts, response, cx),
-                    Err(Panicked) => self.on_panic(connection, facts, cx),
-                }
+                self.answer(connection, facts, cx, |_, response| upload.finish(response));
             }
         }
     }
@@ -228,119 +237,113 @@ impl<H: Handler> Http<H> {
         cx: &mut Cx<'_>,
     ) {
         let facts = Facts::of(head);
-        let mut response = mem::take(&mut self.response);
         if head.target == "*" {
             // RFC 9110 §9.3.7: asks whether the server is there, not for any resource of it.
-            response.status(204);
-            return self.respond(connection, facts, response, cx);
+            self.response.status(204);
+            return self.respond(connection, facts, cx);
         }
         let request = Request::new(head, body, cx.fd, cx.lookup);
-        match contained(|| self.handler.handle(&request, &mut response)) {
-            Ok(()) => self.respond(connection, facts, response, cx),
-            Err(Panicked) => self.on_panic(connection, facts, cx),
+        self.answer(connection, facts, cx, |handler, response| handler.handle(&request, response));
+    }
+
+    /// Has the application fill in a response, and answers with it.
+    pub(super) fn answer(
+        &mut self,
+        connection: &mut Connection,
+        facts: Facts,
+        cx: &mut Cx<'_>,
+        fill: impl FnOnce(&mut H, &mut Response),
+    ) {
+        match contained(|| fill(&mut self.handler, &mut self.response)) {
+            Ok(()) => self.respond(connection, facts, cx),
+            Err(Panicked) => {
+                let half_filled = mem::take(&mut self.response);
+                let _ = contained(|| drop(half_filled));
+                self.on_panic(connection, facts, cx);
+            }
         }
     }
 
     /// Writes the answer, or what can be written of it now; what remains becomes the state.
-    pub(super) fn respond(
-        &mut self,
-        connection: &mut Connection,
-        facts: Facts,
-        mut response: Response,
-        cx: &mut Cx<'_>,
-    ) {
-        let has_body = !facts.is_head && response.may_have_body();
-        let source = match mem::take(&mut response.body) {
-            Payload::None => {
-                let last = self.write_head(connection, facts, &response, Length::Fixed(0), cx);
-                self.recycle(response);
-                return self.finish(connection, last, cx);
-            }
-            Payload::Bytes(bytes) => {
-                // RFC 9110 §15.3.6: 205 says that there is nothing.
-                let length = if facts.is_head || has_body { bytes.len() as u64 } else { 0 };
-                let last = self.write_head(connection, facts, &response, Length::Fixed(length), cx);
-                self.recycle(response);
-                if has_body {
-                    cx.out.body(bytes);
-                }
-                return self.finish(connection, last, cx);
-            }
+    pub(super) fn respond(&mut self, connection: &mut Connection, facts: Facts, cx: &mut Cx<'_>) {
+        let body = mem::take(&mut self.response.body);
+        let may_have_body = self.response.may_have_body();
+        let length = match &body {
+            _ if !may_have_body => Length::Fixed(0),
+            Payload::None | Payload::After(..) => Length::Fixed(0),
+            Payload::Bytes(bytes) => Length::Fixed(bytes.len() as u64),
+            Payload::File(part) => Length::Fixed(part.len),
+            Payload::Stream(stream) => match contained(|| stream.length()) {
+                Ok(Some(length)) => Length::Fixed(length),
+                Ok(None) if facts.is_http10 => Length::UntilClose,
+                Ok(None) => Length::Chunked,
+                Err(Panicked) => return self.on_panic(connection, facts, cx),
+            },
+        };
+        let has_body = may_have_body && !facts.is_head;
+        let source = match body {
             Payload::After(delay, then) => {
+                let response = mem::take(&mut self.response);
                 Source::Ticket(Ticket { at: cx.now.after(delay), response, then })
             }
-            Payload::Stream(stream) => {
-                let length = match stream.length() {
-                    Some(length) => Length::Fixed(length),
-                    None if facts.is_http10 => Length::UntilClose,
-                    None => Length::Chunked,
-                };
-                let last = self.write_head(connection, facts, &response, length, cx);
-                self.recycle(response);
-                if !has_body {
-                    let _ = contained(|| drop(stream));
-                    return self.finish(connection, last, cx);
-                }
+            Payload::File(part) if has_body && part.len > 0 => Source::File(FilePart {
+                fd: Fd::new(part.file.into_raw_fd()),
+                offset: part.offset,
+                left: part.len,
+                response: Some(mem::take(&mut self.response)),
+                last: None,
+            }),
+            Payload::Stream(stream) if has_body => {
+                let last = self.write_head(connection, facts, length, cx);
                 Source::Stream(Pieces { stream, length, wake: None, last })
             }
-            Payload::File(part) => {
-                if !has_body || part.len == 0 {
-                    let length = if response.may_have_body() { part.len } else { 0 };
-                    let last =
-                        self.write_head(connection, facts, &response, Length::Fixed(length), cx);
-                    self.recycle(response);
-                    return self.finish(connection, last, cx);
+            Payload::None | Payload::Bytes(_) | Payload::File(_) | Payload::Stream(_) => {
+                let last = self.write_head(connection, facts, length, cx);
+                if let Payload::Bytes(bytes) = body {
+                    if has_body {
+                        cx.out.body(bytes);
+                    }
+                } else {
+                    let _ = contained(|| drop(body));
                 }
-                let fd = Fd::new(part.file.into_raw_fd());
-                Source::File(FilePart {
-                    fd,
-                    offset: part.offset,
-                    left: part.len,
-                    response: Some(response),
-                    last: None,
-                })
+                return self.finish(connection, last, cx);
             }
         };
         connection.state = State::Answer(Box::new(Answer { facts, source }));
     }
 
-    /// Writes the head of an answer and counts it. Returns why it is the connection's last one.
+    /// Writes the head of the response and counts it; the response is then as new. Returns why it
+    /// is the connection's last one.
     pub(super) fn write_head(
-        &self,
+        &mut self,
         connection: &Connection,
         facts: Facts,
-        response: &Response,
         length: Length,
         cx: &mut Cx<'_>,
     ) -> Option<CloseReason> {
-        let last = self.last(connection, facts, response, length);
+        let last = self.last(connection, facts, length);
         let persistence = match last {
             Some(_) => Persistence::Close,
             None if facts.is_http10 => Persistence::KeepAlive,
             None => Persistence::Implied,
         };
         cx.stats.add(Counter::Responses, 1);
-        match response.code() {
+        match self.response.code() {
             400..=499 => cx.stats.add(Counter::ClientErrors, 1),
             500.. => cx.stats.add(Counter::ServerErrors, 1),
             _ => {}
         }
-        response.write_head(&self.date, length, persistence, cx.out.buffer());
+        self.response.write_head(&self.date, length, persistence, cx.out.buffer());
+        self.response.reset();
         last
     }
 
     /// Why no other request may follow, if so.
-    fn last(
-        &self,
-        connection: &Connection,
-        facts: Facts,
-        response: &Response,
-        length: Length,
-    ) -> Option<CloseReason> {
+    fn last(&self, connection: &Connection, facts: Facts, length: Length) -> Option<CloseReason> {
         let max = self.limits.requests_max;
         if !facts.keep_alive || length == Length::UntilClose {
             Some(CloseReason::ClientAsked)
-        } else if response.wants_close() {
+        } else if self.response.wants_close() {
             Some(CloseReason::HandlerAsked)
         } else if !self.limits.keep_alive {
             Some(CloseReason::KeepAliveOff)
@@ -375,45 +378,29 @@ impl<H: Handler> Http<H> {
         };
     }
 
-    /// The one answer to what we will not serve.
-    pub(super) fn on_refused(
-        &mut self,
-        connection: &mut Connection,
-        refusal: Refusal,
-        cx: &mut Cx<'_>,
-    ) {
-        self.response.plain(refusal.status);
-        self.write_last(cx);
-        let linger = !connection.eof;
-        connection.state = State::Closing(Close { reason: refusal.reason, linger, now: false });
-    }
-
     /// Code of the application panicked before an answer began.
     pub(super) fn on_panic(&mut self, connection: &mut Connection, facts: Facts, cx: &mut Cx<'_>) {
         cx.stats.add(Counter::HandlerPanics, 1);
-        self.response.plain(500);
-        if facts.is_head {
-            self.response.reset();
-            self.response.status(500);
-        }
-        self.write_last(cx);
-        let linger = !connection.eof;
-        connection.state =
-            State::Closing(Close { reason: CloseReason::HandlerPanic, linger, now: false });
+        let refusal = Refusal { status: 500, reason: CloseReason::HandlerPanic };
+        self.answer_last(connection, refusal, facts.is_head, cx);
     }
 
-    fn write_last(&mut self, cx: &mut Cx<'_>) {
+    /// The one answer to what will not be served; nothing after it is.
+    pub(super) fn answer_last(
+        &mut self,
+        connection: &mut Connection,
+        Refusal { status, reason }: Refusal,
+        is_head: bool,
+        cx: &mut Cx<'_>,
+    ) {
         cx.stats.add(Counter::Responses, 1);
-        let is_ours = self.response.code() >= 500;
+        let is_ours = status >= 500;
         cx.stats.add(if is_ours { Counter::ServerErrors } else { Counter::ClientErrors }, 1);
-        self.response.write_last(&self.date, cx.out.buffer());
+        self.response.plain(status);
+        self.response.write_whole(&self.date, is_head, cx.out.buffer());
         self.response.reset();
-    }
-
-    /// Keeps a response, and the memory of its fields, for the next request.
-    pub(super) fn recycle(&mut self, mut response: Response) {
-        response.reset();
-        self.response = response;
+        let linger = !connection.eof;
+        connection.state = State::Closing(Close { reason, linger, now: false });
     }
 }
 

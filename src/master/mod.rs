@@ -81,6 +81,7 @@ pub struct Master<I> {
     board: Board,
     pid1: bool,
     connections_max: u64,
+    message_max: usize,
     drain_timeout: Duration,
 
     workers: Workers,
@@ -121,6 +122,7 @@ impl<I: Io + Processes> Master<I> {
             board,
             pid1,
             connections_max: config.connections_max(),
+            message_max: usize::try_from(config.message_max()).unwrap_or(usize::MAX),
             drain_timeout: config.drain_timeout(),
             workers: Workers::new(workers, board.lines(), config.boot_timeout(), seed),
             listeners,

@@ -6,10 +6,10 @@ use super::workers::{Action, State};
 use crate::error::{Error, ErrorKind};
 use crate::event::{ChannelFault, Event, KillReason};
 use crate::io::{
-    Batch, Completion, ErrnoClass, Exit, Fd, Instant, Io, Kind, Message, Op, Owned, Processes,
-    Signal, Token, WorkerPlan,
+    Batch, Completion, Errno, ErrnoClass, Exit, Fd, Instant, Io, Kind, Message, Op, Owned,
+    Processes, Signal, Token, WorkerPlan,
 };
-use crate::ipc::message::{self, CONTROL_MAX, MessageType};
+use crate::ipc::message::{self, MessageType};
 use crate::stats::Counter;
 use std::time::Duration;
 
@@ -179,7 +179,7 @@ impl<I: Io + Processes> Master<I> {
         if strange {
             return bad("cut, or with descriptors");
         }
-        let message = match message::Message::parse(&message.bytes, CONTROL_MAX) {
+        let message = match message::Message::parse(&message.bytes, self.message_max) {
             Ok(message) => message,
             Err(error) => return bad(&error.to_string()),
         };
@@ -226,7 +226,10 @@ impl<I: Io + Processes> Master<I> {
         if process.dead {
             return;
         }
-        if fault != ChannelFault::EndOfFile
+        // The end of the other end is how a death looks from here before it can be reaped: it is
+        // spoken of when the process is reaped, or killed because it was none.
+        let ended = [ChannelFault::EndOfFile, ChannelFault::Failed(Errno::PeerGone)];
+        if !ended.contains(&fault)
             && let Some(life) = self.workers.life(line)
         {
             let (slot, pid) = (life.slot, process.pid);

@@ -49,7 +49,9 @@ impl State {
             Some(Body::Channel(peer)) => peer.inbox.len(),
             _ => return Err(Errno::PeerGone),
         };
-        if held >= self.sizes.channel_messages || self.prng.chance(self.faults.channel_full) {
+        // An empty channel always has room for one.
+        let full = held > 0 && self.prng.chance(self.faults.channel_full);
+        if full || held >= self.sizes.channel_messages {
             return Err(Errno::Again);
         }
         if !batch.fds.is_empty() && self.prng.chance(self.faults.in_flight_full) {

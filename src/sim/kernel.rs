@@ -284,7 +284,8 @@ impl Io for Kernel {
             state.run_ready(self.pid, &mut self.memory);
         }
         state.start_queued(self.pid, &mut self.memory);
-        for send in sends {
+        let woken = std::mem::take(&mut state.processes[self.pid].woken);
+        for send in sends.filter(|_| !woken) {
             if state.bug == Some(Bug::DoubleSend) && state.prng.chance(PLANTED) {
                 let (head, body) = (send.head, send.body);
                 state.send_now(self.pid, &SendNow { token: send.token, fd: send.fd, head, body });

@@ -47,7 +47,8 @@ pub use trace::Trace;
 pub trait Stepper {
     /// Handles all of `done`, never blocks; when it must be called again at the latest.
     fn turn(&mut self, done: &mut Vec<Completion>) -> Option<Instant>;
-    /// Its `wait`. It may be called again when nothing completed: the process was still asleep.
+    /// Its `wait`. It is called again when the process wakes up in it: what it lends then was lent
+    /// before, and is not sent again.
     fn wait(&mut self, deadline: Option<Instant>, done: &mut Vec<Completion>);
     /// With which code the process exits, if it is time.
     fn exit(&mut self) -> Option<i32>;
@@ -405,6 +406,7 @@ impl World {
         let Loop { stepper, done, deadline, next } =
             self.loops.get_mut(&pid).expect("only what has a loop acts");
         if *next != Next::Turn {
+            self.state.borrow_mut().processes[pid].woken = *next == Next::WakeUp;
             stepper.wait(*deadline, done);
             let state = self.state.borrow();
             let passed = state.processes[pid].deadline.is_some_and(|at| at <= state.now);

@@ -133,6 +133,14 @@ impl State {
         !stream.inbox.is_empty() || stream.eof || stream.reset || stream.read_shut
     }
 
+    /// Whether all that was sent was read.
+    pub(super) fn is_drained(&self, id: FileId) -> bool {
+        match self.body(self.stream(id).peer) {
+            Some(Body::Stream(peer)) => peer.inbox.is_empty(),
+            _ => true,
+        }
+    }
+
     /// Whether a write would answer something.
     pub(super) fn is_writable(&self, id: FileId) -> bool {
         let stream = self.stream(id);

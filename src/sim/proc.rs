@@ -16,6 +16,8 @@ pub(super) struct Process {
     pub(super) phase: Phase,
     /// Until when it sleeps in `wait`, if nothing completes.
     pub(super) deadline: Option<u64>,
+    /// Its next `wait` is the one in which it has slept until now.
+    pub(super) woken: bool,
     /// It is not run before this time (SIGSTOP, SIGCONT).
     pub(super) stopped_until: u64,
     /// How many descriptors reached it in messages, and how many connections it ever held.
@@ -102,6 +104,7 @@ impl State {
             ring: Ring::new(self.sizes.buffers),
             phase: Phase::Running,
             deadline: None,
+            woken: false,
             stopped_until: 0,
             received: 0,
             taken: 0,

@@ -54,6 +54,7 @@ type Stays = bool;
 
 const SIGINFO_BYTES: usize = 128; // struct signalfd_siginfo, signalfd(2)
 const EINVAL: i32 = 22;
+const SEGMENT: usize = 1024;
 const DELAY_NS_MAX: u64 = 5_000_000;
 
 impl Ring {
@@ -158,7 +159,9 @@ impl State {
         let total = send.head.len() + send.body.len();
         assert!(total > 0, "{:?} sends nothing", send.token);
         let cut = self.prng.chance(self.faults.send_short);
-        let limit = if cut { self.prng.index(total) } else { total };
+        // The kernel always takes the first segment of an empty queue.
+        let least = if self.is_drained(file) { total.min(SEGMENT) } else { 0 };
+        let limit = if cut { least + self.prng.index(total - least + 1) } else { total };
         let head = &send.head[..limit.min(send.head.len())];
         let body = &send.body[..limit - head.len()];
         let result = match limit {

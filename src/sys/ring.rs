@@ -23,8 +23,9 @@ const ENTER_NO_IOWAIT: u32 = 1 << 7;
 /// Most bytes of one send: the kernel's own bound of a transfer (MAX_RW_COUNT) is just below 2 GiB.
 const SEND_MAX: usize = 1 << 30;
 
-/// Most bytes of a channel message's payload: control messages are at most 1 KiB.
-const MESSAGE_MAX: usize = 1 << 10;
+/// Above this the kernel's own default bound of a message is near (net.core.wmem_default): the
+/// sender gets EMSGSIZE.
+const MESSAGE_MAX: usize = 208 << 10;
 
 /// Sizes of a ring. Its memory counts against RLIMIT_MEMLOCK of the user, so they are small.
 #[derive(Clone, Copy, Debug)]
@@ -37,15 +38,27 @@ pub struct RingSettings {
     pub buffers: u16,
     /// Bytes of each provided buffer.
     pub buffer_bytes: u16,
+    /// Bytes of one channel message; a longer one arrives truncated.
+    pub message_bytes: usize,
 }
 
 impl RingSettings {
     /// For a worker. Measured: larger ones are never better, and 8,192 buffers are 1–9 % worse.
-    pub const WORKER: Self =
-        Self { submissions: 256, completions: 4096, buffers: 256, buffer_bytes: 4096 };
+    pub const WORKER: Self = Self {
+        submissions: 256,
+        completions: 4096,
+        buffers: 256,
+        buffer_bytes: 4096,
+        message_bytes: 1024,
+    };
     /// For the master, which reads clients' bytes only to drop them.
-    pub const MASTER: Self =
-        Self { submissions: 128, completions: 2048, buffers: 16, buffer_bytes: 4096 };
+    pub const MASTER: Self = Self {
+        submissions: 128,
+        completions: 2048,
+        buffers: 16,
+        buffer_bytes: 4096,
+        message_bytes: 1024,
+    };
     const SUBMISSIONS_MIN: u32 = 32;
     /// Submissions and completions of the smallest ring that [`Ring::new`] settles for.
     pub(super) const SMALLEST: (u32, u32) = (Self::SUBMISSIONS_MIN, 16 * Self::SUBMISSIONS_MIN);
@@ -105,6 +118,7 @@ pub struct Ring {
     early: Vec<Completion>,
     now: Cell<Instant>,
     enter_flags: u32,
+    message_bytes: usize,
     pub(super) launch: Option<Launch>,
     /// The children that were spawned and not yet reaped: pidfd to pid.
     pub(super) children: BTreeMap<i32, u32>,
@@ -154,6 +168,7 @@ impl Ring {
             early: Vec::new(),
             now: Cell::new(clock::monotonic()),
             enter_flags,
+            message_bytes: settings.message_bytes.min(MESSAGE_MAX),
             launch: None,
             children: BTreeMap::new(),
         })
@@ -300,7 +315,7 @@ impl Io for Ring {
                 opcode::SendMsg::new(fd(channel), header).flags(flags).build()
             }
             Op::Receive(channel) => {
-                let mut message = InMessage::new(MESSAGE_MAX, Batch::FDS_MAX);
+                let mut message = InMessage::new(self.message_bytes, Batch::FDS_MAX);
                 let header = message.header();
                 self.park(token, Parked::Receive(message));
                 let flags = libc::MSG_CMSG_CLOEXEC as u32;

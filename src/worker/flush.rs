@@ -209,12 +209,14 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         let mut resume = std::mem::take(&mut self.resume);
         for key in resume.drain(..) {
             let Some(connection) = self.connections.get_mut(key) else { continue };
+            // A key may be here twice: its machine may have written its last words since.
+            let flushed = connection.dirty == NOT_DIRTY && connection.backlog.is_none();
             match connection.phase {
                 Phase::Open if std::mem::take(&mut connection.resume) => {
                     self.tell(key, super::tell::Event::Resume);
                 }
-                Phase::Closing(close) => self.begin_close(key, close),
-                Phase::Open | Phase::Lingering(_) | Phase::Joining(_) => {}
+                Phase::Closing(close) if flushed => self.begin_close(key, close),
+                Phase::Open | Phase::Closing(_) | Phase::Lingering(_) | Phase::Joining(_) => {}
             }
         }
         // What was told to go on and wants to go on again waits for the next turn.

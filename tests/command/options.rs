@@ -3,6 +3,7 @@
 
 use crate::support::{Client, PATIENCE, Server, Stopwatch};
 use ringfort::Config;
+use serde_json::Value;
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -32,14 +33,16 @@ const PROOFS: &[(&str, fn())] = &[
     ("requests_max", requests_max),
     ("keep_alive", keep_alive),
     ("drain_timeout", drain_timeout),
-    ("boot_timeout", boot_timeout),
     ("defer_accept", defer_accept),
 ];
 
 /// Options whose effect no client of `ringfort serve` can bring about. Their proofs are next to the
 /// code that obeys them.
-const ELSEWHERE: [&str; 2] = [
-    // src/system.rs: the CPUs of a process can always be counted on a machine that runs tests.
+const ELSEWHERE: [&str; 3] = [
+    // src/master/tests.rs: no worker of the command takes longer than the shortest time that can
+    // be set.
+    "boot_timeout",
+    // src/system/tests.rs: the CPUs of a process can always be counted on a machine that runs tests.
     "fallback_cpus",
     // src/ipc/frame.rs: only applications send messages this long.
     "message_max",
@@ -87,8 +90,9 @@ fn sized(length: usize) -> String {
 fn workers() {
     let server = Server::start("--workers 3");
     assert!(server.banner.contains("\nworkers  3"), "{}", server.banner);
-    // Answered, so the master has forked all of its workers.
-    assert_eq!(server.get("/workers").status, 200);
+    let workers = await_workers(&mut server.connect(), |workers| workers.len() == 3);
+    let slots: Vec<&Value> = workers.iter().map(|worker| &worker["slot"]).collect();
+    assert_eq!(slots, [0, 1, 2]);
     assert_eq!(server.worker_pids().len(), 3);
 }
 
@@ -222,18 +226,23 @@ fn write_timeout() {
 /// Asks until so many connections are open, the asking one included.
 #[track_caller]
 fn await_connections(asking: &mut Client, want: u64) {
+    let open = |worker: &Value| worker["connections"].as_u64().unwrap();
+    await_workers(asking, |workers| workers.iter().map(open).sum::<u64>() == want);
+}
+
+/// Asks until the list of workers is as wanted.
+#[track_caller]
+fn await_workers(asking: &mut Client, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     let began = Stopwatch::start();
-    let mut body = String::new();
-    while began.elapsed() < PATIENCE {
-        body = asking.get("/workers").body;
-        let said: serde_json::Value = serde_json::from_str(&body).unwrap();
-        let workers = said["workers"].as_array().unwrap().iter();
-        if workers.map(|worker| worker["connections"].as_u64().unwrap()).sum::<u64>() == want {
-            return;
+    loop {
+        let said: Value = serde_json::from_str(&asking.get("/workers").body).unwrap();
+        let workers = said["workers"].as_array().unwrap();
+        if wanted(workers) {
+            return workers.clone();
         }
+        assert!(began.elapsed() < PATIENCE, "{said}");
         assert_eq!(asking.get("/slow?ms=20").status, 200);
     }
-    panic!("never {want}: {body}");
 }
 
 #[test]
@@ -281,16 +290,16 @@ const FULL: &str = "--mode centralized --workers 1 --connections-max 1";
 
 #[test]
 fn connections_max() {
-    let options = "--workers 1 --connections-max 2 --pending-timeout 300ms";
-    let server = Server::start(&format!("{options} --mode centralized"));
+    let options = "--workers 1 --connections-max 2";
+    let server = Server::start(&format!("{options} --mode centralized --pending-timeout 1s"));
     let (_first, second) = (held(&server), held(&server));
     assert_eq!(server.get("/").status, 503);
     // Its end reaches the worker before the next arrival is too old.
     drop(second);
     assert_eq!(server.get("/").status, 200);
 
-    // A worker that reads its own listener leaves the rest in the kernel's queue.
-    let server = Server::start(&format!("{options} --mode shared"));
+    // Who reads the listener of a full worker keeps the rest waiting.
+    let server = Server::start(&format!("{options} --mode shared --pending-timeout 60s"));
     let (_first, second) = (held(&server), held(&server));
     let mut third = server.connect();
     third.send(HELLO);
@@ -354,7 +363,7 @@ fn output_max() {
 
 /// A counter of the only worker.
 fn counter(client: &mut Client, name: &str) -> u64 {
-    let said: serde_json::Value = serde_json::from_str(&client.get("/workers").body).unwrap();
+    let said: Value = serde_json::from_str(&client.get("/workers").body).unwrap();
     said["workers"][0]["counters"][name].as_u64().unwrap()
 }
 
@@ -400,13 +409,6 @@ fn backlog() {
 }
 
 #[test]
-fn boot_timeout() {
-    // So many that no machine runs all of them within a millisecond of their fork.
-    let mut server = Server::start("--boot-timeout 1ms --workers 200");
-    server.await_log("not ready within boot_timeout");
-}
-
-#[test]
 fn defer_accept() {
     // Linux hands a silent connection over only after this time, so its head has not begun.
     let silent = |options: &str| {
@@ -449,8 +451,8 @@ fn root() {
 }
 
 /// The slot that answered.
-fn served_by(client: &mut Client) -> serde_json::Value {
-    let said: serde_json::Value = serde_json::from_str(&client.get("/workers").body).unwrap();
+fn served_by(client: &mut Client) -> Value {
+    let said: Value = serde_json::from_str(&client.get("/workers").body).unwrap();
     said["served_by"].clone()
 }
 
@@ -461,6 +463,7 @@ fn balancer() {
         let mode = "--mode centralized --workers 2";
         let server = Server::start(&format!("{mode} --balancer {name}"));
         let mut held = server.connect();
+        await_workers(&mut held, |workers| workers.len() == 2);
         let busy = served_by(&mut held);
         let mut others = Vec::new();
         for _ in 0..6 {

@@ -96,15 +96,6 @@ impl Server {
         self.connect().get(path)
     }
 
-    /// Reads its log up to a line that holds this text.
-    pub(crate) fn await_log(&mut self, text: &str) -> String {
-        let mut log = String::new();
-        while !log.contains(text) {
-            assert!(self.stderr.read_line(&mut log).unwrap() > 0, "no {text:?}: {log}");
-        }
-        log
-    }
-
     /// Waits for all of its processes to end: exit code, and what it logged.
     pub(crate) fn ended(mut self) -> (Option<i32>, String) {
         self.stdout.read_to_string(&mut String::new()).expect("ends in time");

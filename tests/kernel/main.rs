@@ -2,14 +2,11 @@
 //! avoids. Each case runs in a process of its own, because it forks, is signalled or limits itself;
 //! `cargo test --test kernel -- NAME` runs those whose name contains NAME.
 
-#[path = "../support/harness.rs"]
 mod harness;
 mod limits;
 mod processes;
 mod raw;
 mod signals;
-#[path = "../support/system.rs"]
-mod system;
 mod traps;
 
 use harness::{Case, run};

@@ -2,7 +2,8 @@
 
 use crate::client::{Client, PATIENCE};
 use crate::harness::Case;
-use crate::server::{Server, Stopwatch, bad_command, eventually, folder, limited_command};
+use crate::raw;
+use crate::server::{SERVER, Server, Stopwatch, bad_command, eventually, folder, limited, pause};
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
@@ -14,10 +15,8 @@ pub(crate) const CASES: &[Case] = &[
     ("descriptors::shared::no_connection_leaks_one", || no_leak("shared")),
     ("descriptors::centralized::no_connection_leaks_one", || no_leak("centralized")),
     ("descriptors::a_master_without_any_answers_on", master_without),
-    ("descriptors::shared::a_worker_without_any_answers_on", || worker_without("shared")),
-    ("descriptors::centralized::a_worker_without_any_costs_nobody", || {
-        worker_without("centralized");
-    }),
+    ("descriptors::shared::a_worker_without_any_answers_on", worker_without),
+    ("descriptors::centralized::a_batch_that_does_not_fit_is_served_by_others", batch_without),
 ];
 
 /// What a descriptor refers to, by number: `socket:[1234]`, `anon_inode:[io_uring]`, a path.
@@ -145,7 +144,7 @@ fn check_no_spin(server: &Server) {
 fn master_without() {
     let options = "--mode centralized --workers 1 --connections-max 8 --pending-timeout 60s";
     let options = format!("--addr 127.0.0.1:0 {options}");
-    let server = Server::launch(&mut limited_command(80, &options));
+    let server = Server::launch(&mut limited(80, &format!("{SERVER} serve {options}")));
     server.await_ready(1);
     let mut known: Vec<Client> = (0..8).map(|_| server.connect()).collect();
     for client in &mut known {
@@ -172,29 +171,41 @@ fn master_without() {
     assert_eq!(server.connect().get("/plaintext").unwrap().status, 200);
 }
 
-/// The application has taken nearly all: some connections fit, the rest waits or goes elsewhere.
-fn worker_without(mode: &str) {
-    let mut command = std::process::Command::new("/bin/sh");
-    let program = std::env::current_exe().unwrap();
-    let options = format!("--mode {mode} --workers 1 --connections-max 20 --leak 60");
-    command.args([
-        "-c",
-        &format!(
-            "ulimit -n 84; exec {} {} --addr 127.0.0.1:0 {options}",
-            program.display(),
-            crate::app::FLAG
-        ),
-    ]);
-    let server = Server::launch(&mut command);
-    server.await_ready(1);
-    let mut clients: Vec<Client> = (0..40).map(|_| server.connect()).collect();
+/// The application in slot 0 has taken nearly all that its worker may have.
+fn leaking(mode: &str, workers: u32) -> Server {
+    let program = std::env::current_exe().expect("our path");
+    let options = format!("--mode {mode} --workers {workers} --connections-max 20 --leak 64");
+    let options = format!("{} --addr 127.0.0.1:0 {options}", crate::app::FLAG);
+    let server = Server::launch(&mut limited(84, &format!("{} {options}", program.display())));
+    server.await_ready(workers as usize);
+    server
+}
+
+/// The kernel's queue keeps what the worker cannot take, until one of its connections ends.
+fn worker_without() {
+    let server = leaking("shared", 1);
+    let clients: Vec<Client> = (0..40).map(|_| server.connect()).collect();
     check_no_spin(&server);
-    while let Some(mut client) = clients.pop() {
-        // The room that this one leaves is the next one's.
-        let reply = client.get("/plaintext");
-        drop(client);
-        if let Err(error) = reply {
-            panic!("{} were answered: {error}\n{}", 40 - clients.len(), server.log());
-        }
+    // The room that one leaves is another's.
+    for mut client in clients {
+        assert_eq!(client.get("/plaintext").expect("an answer").status, 200);
     }
+}
+
+/// A batch that the worker cannot take whole costs that worker, and none of the connections.
+fn batch_without() {
+    let server = leaking("centralized", 2);
+    let first = server.workers()[0];
+    pause(first);
+    let mut clients: Vec<Client> = (0..32).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.ask("/workers").unwrap();
+    }
+    raw::signal(first, libc::SIGCONT);
+    for client in &mut clients {
+        assert_eq!(client.reply().expect("an answer").status, 200);
+    }
+    let line = server.await_log(&format!("pid={first} exit"));
+    assert!(line.contains("exit code 0"), "{line}");
+    server.await_ready(3);
 }

@@ -4,8 +4,8 @@
 use crate::client::{Client, PATIENCE};
 use crate::harness::Case;
 use crate::load::{Clients, go_on_for, under_load};
+use crate::raw::signal;
 use crate::server::{Server, Stopwatch, gone, port_is_free};
-use crate::signal::send as signal;
 use std::time::Duration;
 
 pub(crate) const CASES: &[Case] = &[

@@ -3,8 +3,8 @@
 use crate::client::{Client, PATIENCE};
 use crate::harness::Case;
 use crate::load::{Clients, Tally, go_on_for, under_load};
+use crate::raw::signal;
 use crate::server::{Server, Stopwatch, bad_command, eventually, pause};
-use crate::signal::send as signal;
 use std::time::Duration;
 
 pub(crate) const CASES: &[Case] = &[
@@ -17,8 +17,8 @@ pub(crate) const CASES: &[Case] = &[
     ("kill::shared::all_at_once", || all_at_once("shared")),
     ("kill::centralized::all_at_once", || all_at_once("centralized")),
     ("kill::a_panic_costs_one_request", a_panic),
-    ("kill::an_abort_costs_one_worker", || a_death("/abort", "SIGABRT")),
-    ("kill::an_exit_costs_one_worker", || a_death("/exit", "7")),
+    ("kill::an_abort_costs_one_worker", || a_death("/abort", "signal 6")),
+    ("kill::an_exit_costs_one_worker", || a_death("/exit", "exit code 7")),
     ("kill::workers_that_never_come_up_end_the_pool", never_up),
     ("kill::a_worker_that_hangs_at_boot_is_killed", hangs_at_boot),
     ("kill::a_worker_that_keeps_dying_waits", keeps_dying),
@@ -48,10 +48,9 @@ fn check_losses(server: &Server, tally: Tally, killed: &[u32], mode: &str) {
     let open: usize = killed
         .iter()
         .map(|pid| {
-            let died = format!("worker died: slot=");
-            let line = log
-                .lines()
-                .find(|line| line.contains(&died) && line.contains(&format!("pid={pid} ")));
+            let pid_is = format!("pid={pid} ");
+            let line =
+                log.lines().find(|line| line.contains("worker died") && line.contains(&pid_is));
             let line = line.unwrap_or_else(|| panic!("no death of {pid}: {log}"));
             let open = line.split("open=").nth(1).expect("it says what was open");
             open.trim().parse::<usize>().expect("a number")
@@ -175,8 +174,8 @@ fn never_up() {
     for (how, says) in [
         ("fail", "slot 1: no database for slot 1"),
         ("panic", "no database for slot 1"),
-        ("abort", "SIGABRT"),
-        ("exit", "7"),
+        ("abort", "slot 1: signal 6 before READY"),
+        ("exit", "slot 1: exit code 7 before READY"),
     ] {
         let options = format!("--addr 127.0.0.1:0 --workers 2 --boot {how}");
         let mut server = Server::begin(&mut bad_command(&options));

@@ -3,6 +3,7 @@
 //!
 //! Each case runs in a process of its own, whose servers and workers must be gone when it ends;
 //! `cargo test --test process -- NAME` runs those whose name contains NAME.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "tests print what they measured")]
 
 mod addresses;
 mod app;
@@ -10,16 +11,14 @@ mod client;
 mod descriptors;
 mod drain;
 mod full;
-#[path = "../support/harness.rs"]
+#[path = "../kernel/harness.rs"]
 mod harness;
 mod kill;
 mod load;
 mod orphans;
+mod raw;
 mod refused;
 mod server;
-mod signal;
-#[path = "../support/system.rs"]
-mod system;
 mod traffic;
 
 use harness::{Case, run};

@@ -1,9 +1,9 @@
 //! A master that is killed or stopped, and a worker that is stopped: who goes on, and who ends.
 
-use crate::client::Client;
+use crate::client::{Client, PATIENCE};
 use crate::harness::Case;
+use crate::raw::signal;
 use crate::server::{Server, gone, pause, port_is_free};
-use crate::signal::send as signal;
 use std::time::Duration;
 
 pub(crate) const CASES: &[Case] = &[
@@ -18,7 +18,7 @@ pub(crate) const CASES: &[Case] = &[
 
 /// What runs and takes less than a second is finished; then everybody is gone.
 fn dead_master(mode: &str) {
-    let server = Server::start(&format!("--mode {mode} --workers 2"));
+    let mut server = Server::start(&format!("--mode {mode} --workers 2"));
     server.await_ready(2);
     let (address, workers) = (server.address(), server.workers());
     let mut clients: Vec<Client> = (0..8).map(|_| server.connect()).collect();
@@ -30,6 +30,7 @@ fn dead_master(mode: &str) {
     late.get("/plaintext").unwrap();
     late.ask("/slow?ms=60000").unwrap();
     signal(server.pid(), libc::SIGKILL);
+    assert_eq!(server.exit_code(PATIENCE), None, "killed by a signal");
     for client in &mut clients {
         assert_eq!(client.reply().expect("it was under way").text(), "400 ms later\n");
     }

@@ -2,17 +2,14 @@
 
 use crate::client::PATIENCE;
 use crate::harness::Case;
-use crate::server::{Server, bad_command, command, limited_command};
-use crate::system;
+use crate::raw;
+use crate::server::{SERVER, Server, bad_command, command, limited};
 use std::process::Command;
 
 pub(crate) const CASES: &[Case] = &[
     ("refused::a_process_with_a_second_thread", second_thread),
     ("refused::a_machine_whose_filter_blocks_io_uring", blocked),
     ("refused::more_connections_than_descriptors", descriptors),
-    ("refused::a_port_that_is_taken", || {
-        check("address_in_use", 1, &mut command(&format!("--addr {}", taken().address())));
-    }),
     ("refused::an_address_of_another_machine", || {
         check("address_not_available", 1, &mut command("--addr 192.0.2.1:8080"));
     }),
@@ -33,16 +30,12 @@ fn second_thread() {
 
 /// The filter is this process's from here on, and its children's.
 fn blocked() {
-    system::forbid(libc::SYS_io_uring_setup, libc::EPERM);
+    raw::forbid(libc::SYS_io_uring_setup, libc::EPERM);
     check("ring_blocked", 4, &mut command("--addr 127.0.0.1:0"));
 }
 
 fn descriptors() {
     let options = "--addr 127.0.0.1:0 --connections-max 1000";
-    check("too_few_descriptors", 4, &mut limited_command(100, options));
-}
-
-/// In both modes: without care a second SO_REUSEPORT group of the same user joins silently.
-fn taken() -> Server {
-    Server::start("--mode shared --workers 2")
+    let line = format!("{SERVER} serve {options}");
+    check("too_few_descriptors", 4, &mut limited(100, &line));
 }

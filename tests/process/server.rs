@@ -1,9 +1,9 @@
 //! A server of a process of its own: its addresses, workers, log and end.
 
 use crate::client::{Client, PATIENCE};
-use crate::signal;
+use crate::raw;
 use ringfort::io::Instant;
-use ringfort::sys::clock;
+use ringfort::sys::{clock, process};
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -55,8 +55,9 @@ impl Server {
         let folder = folder();
         let file = |name| Stdio::from(File::create(folder.join(name)).expect("a file"));
         let command = command.stdin(Stdio::null()).stdout(file("out")).stderr(file("log"));
+        // Workers of a dead master are ours to reap: the harness wants none left.
+        raw::adopt_orphans();
         let child = command.spawn().expect("the program is built");
-        // Workers inherit the test's group, which must be empty in the end: see the harness.
         Self { child, folder, ended: None, addresses: Vec::new() }
     }
 
@@ -125,7 +126,7 @@ impl Server {
 
     /// Asks it to stop, and waits for its end: exit code and log.
     pub(crate) fn stop(mut self) -> (Option<i32>, String) {
-        signal::send(self.pid(), libc::SIGTERM);
+        raw::signal(self.pid(), libc::SIGTERM);
         let code = self.exit_code(PATIENCE);
         (code, self.log())
     }
@@ -178,11 +179,10 @@ pub(crate) fn command(options: &str) -> Command {
     command
 }
 
-/// The same with a limit of descriptors.
-pub(crate) fn limited_command(descriptors: u32, options: &str) -> Command {
+/// A command line with a limit of descriptors, hard and soft.
+pub(crate) fn limited(descriptors: u32, line: &str) -> Command {
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", &format!("ulimit -n {descriptors}; exec {SERVER} serve {options}")]);
-    command.env_clear();
+    command.args(["-c", &format!("ulimit -n {descriptors}; exec {line}")]).env_clear();
     command
 }
 
@@ -203,11 +203,13 @@ pub(crate) fn connect_unix(path: &Path) -> Client {
     Client::new(UnixStream::connect(path).expect("it listens"))
 }
 
-/// Waits until these processes are gone.
+/// Waits until these workers have ended and are reaped: by their master, or by us if it is gone.
 pub(crate) fn gone(pids: &[u32], within: Duration) {
-    for pid in pids {
-        eventually("the end of a worker", within, || state(*pid).is_none().then_some(()));
-    }
+    eventually("the end of the workers", within, || {
+        while process::reap_stranger(|pid| !pids.contains(&pid)) {}
+        let exists = |pid: &u32| Path::new(&format!("/proc/{pid}")).exists();
+        (!pids.iter().any(exists)).then_some(())
+    });
 }
 
 /// The state of a process: `R`, `S`, `T` …; `None` when it has ended, reaped or not.
@@ -219,7 +221,7 @@ pub(crate) fn state(pid: u32) -> Option<char> {
 
 /// Stops a process, and waits until it has stopped.
 pub(crate) fn pause(pid: u32) {
-    signal::send(pid, libc::SIGSTOP);
+    raw::signal(pid, libc::SIGSTOP);
     eventually("a stop", PATIENCE, || (state(pid) == Some('T')).then_some(()));
 }
 
@@ -268,4 +270,5 @@ pub(crate) fn folder() -> PathBuf {
     free
 }
 
-const SERVER: &str = env!("CARGO_BIN_EXE_ringfort");
+/// The command under test.
+pub(crate) const SERVER: &str = env!("CARGO_BIN_EXE_ringfort");

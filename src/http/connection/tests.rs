@@ -33,6 +33,9 @@ impl Handler for App {
             "/long" => response.stream(Sized(pieces(3), 14)),
             "/failing" => response.stream(pieces(-1)),
             "/panicking" => response.stream(pieces(-2)),
+            "/204-stream" => response.status(204).stream(pieces(3)),
+            "/205-stream" => response.status(205).stream(pieces(3)),
+            "/waiting" => response.stream(Waiting { asked: 0, _alive: alive }),
             "/slow" => {
                 let pause = Some(Duration::from_millis(20));
                 response.stream(Pieces { pause, ..pieces(3) });
@@ -118,6 +121,23 @@ impl Stream for Pieces {
             Some(pause) => Pull::Later(pause),
             None => Pull::More,
         }
+    }
+}
+
+/// Has nothing the first two times it is asked.
+struct Waiting {
+    asked: u32,
+    _alive: Guard,
+}
+
+impl Stream for Waiting {
+    fn next(&mut self, out: &mut Vec<u8>) -> Pull {
+        self.asked += 1;
+        if self.asked < 3 {
+            return Pull::More;
+        }
+        out.extend_from_slice(b"now");
+        Pull::Done
     }
 }
 
@@ -303,6 +323,27 @@ fn what_will_not_be_served_gets_one_answer() {
     refused(&overhead_max, extension(70), 400, CloseReason::BadRequest);
 }
 
+/// RFC 9110 §9.3.2: whatever the answer is.
+#[test]
+fn a_refused_head_request_gets_no_body() {
+    let answer = |status: &str| {
+        format!("{status}|D|T|Content-Length: {}|Connection: close||", status.len() - 4)
+    };
+    let late = answer("408 Request Timeout");
+    let bad = Some(CloseReason::BadRequest);
+    check("\r\nHEAD / HTTP/1.1\r\n\r\n", &answer("400 Bad Request"), bad);
+    let mut script = Script::new(App::default(), &[]);
+    script.send("HEAD /").wait_ms(10_000);
+    assert_eq!(script.text(), late);
+    let head = post("/echo", "abc").replace("POST", "HEAD");
+    let mut script = Script::new(App::default(), &[]);
+    script.send(&head[..head.len() - 1]).wait_ms(30_000);
+    assert_eq!(script.text(), late);
+    let large = post_chunked("/echo", &["abc"]).replace("POST", "HEAD");
+    let too_large = answer("413 Content Too Large");
+    check_with(&[("body_max", "2")], large, &too_large, Some(CloseReason::BodyTooLarge));
+}
+
 #[test]
 fn answers_before_a_refusal_are_sent() {
     let mut script = Script::new(App::default(), &[]);
@@ -339,6 +380,9 @@ fn a_stream_is_sent_as_its_framing_wants() {
     check(get("/long") + &get("/"), "200 OK|D|O|Content-Length: 14||piecepiece", failed);
     let cut = "200 OK|D|O|Transfer-Encoding: chunked||5|piece|";
     check(get("/failing") + &get("/"), cut, failed);
+    check(get("/204-stream") + &get("/"), &format!("204 No Content|D||{HELLO}"), None);
+    let reset = "205 Reset Content|D|Content-Length: 0||";
+    check(get("/205-stream") + &get("/"), &(reset.to_owned() + HELLO), None);
     check(get("/panicking") + &get("/"), cut, Some(CloseReason::HandlerPanic));
 }
 
@@ -364,6 +408,17 @@ fn a_stream_that_asks_for_time_gets_it() {
     assert_eq!(script.text(), format!("{begin}5|piece|"));
     script.wait_ms(20);
     assert_eq!(script.text(), format!("{begin}5|piece|5|piece|0||{HELLO}"));
+}
+
+#[test]
+fn a_stream_that_has_nothing_is_not_asked_without_pause() {
+    let mut script = Script::new(App::default(), &[]);
+    script.send(get("/waiting"));
+    for _ in 0..2 {
+        assert_eq!((script.deadline_ms(), script.next.again), (Some(1), false));
+        script.wait_ms(1);
+    }
+    assert!(script.text().ends_with("|3|now|0||"), "{}", script.text());
 }
 
 #[test]
@@ -505,9 +560,17 @@ fn a_drain_ends_what_idles_and_finishes_what_runs() {
     let last = "200 OK|D|T|Content-Length: 5|Connection: close||hello";
     let reason = |script: &Script<App>| script.close().map(|close| close.reason);
     let mut script = Script::new(App::default(), &[]);
-    assert_eq!(reason(script.drain()), drained);
+    assert_eq!(reason(script.drain().wait_ms(499)), None);
+    assert_eq!(reason(script.wait_ms(1)), drained);
     let mut script = Script::new(App::default(), &[]);
-    assert_eq!(reason(script.send(get("/")).drain()), drained);
+    assert_eq!(reason(script.send(get("/")).wait_ms(9000).drain().wait_ms(500)), drained);
+    // A request that was on its way when the drain began does not meet a closed door.
+    for before in ["", &get("/")] {
+        let mut script = Script::new(App::default(), &[]);
+        script.send(before).drain().wait_ms(400).send(get("/"));
+        assert!(script.text().ends_with(last), "{}", script.text());
+        assert_eq!(reason(&script), drained);
+    }
     // In a head, in a body, before and in an answer.
     let mut script = Script::new(App::default(), &[]);
     let request = get("/");
@@ -549,10 +612,10 @@ fn a_drain_answers_the_requests_that_had_come() {
 fn a_panic_costs_its_connection_and_nothing_else() {
     let body = "Internal Server Error";
     let answer = format!("500 {body}|D|T|Content-Length: {}|Connection: close||{body}", body.len());
-    let empty = format!("500 {body}|D|Content-Length: 0|Connection: close||");
+    let empty = answer.trim_end_matches(body);
     let panicked = Some(CloseReason::HandlerPanic);
     check(get("/panic") + &get("/"), &answer, panicked);
-    check(get("/panic").replace("GET", "HEAD"), &empty, panicked);
+    check(get("/panic").replace("GET", "HEAD"), empty, panicked);
     check(post("/upload-panic", "abc") + &get("/"), &answer, panicked);
     check(post("/no-upload", "abc") + &get("/"), &answer, panicked);
     let mut script = Script::new(App::default(), &[]);
@@ -683,6 +746,60 @@ fn whatever_the_application_gave_is_dropped() {
         assert_eq!(alive.get(), 0, "{request}");
     }
 }
+
+/// Every state with everything that can happen to it: how many answers that makes, and the end.
+#[test]
+fn states_and_events() {
+    let body = post("/echo", "abc");
+    let half = body[..body.len() - 1].to_owned();
+    let states: [(&str, String); 7] = [
+        ("fresh", String::new()),
+        ("idle", get("/")),
+        ("head", "GET".to_owned()),
+        ("body", half),
+        ("ticket", get("/later")),
+        ("stream", get("/slow")),
+        ("full", get("/big") + &get("/")),
+    ];
+    type Event = fn(&mut Script<App>);
+    let events: [(&str, Event); 5] = [
+        ("request", |s| _ = s.send(get("/"))),
+        ("nonsense", |s| _ = s.send("\0")),
+        ("eof", |s| _ = s.eof()),
+        ("drain", |s| _ = s.drain()),
+        ("timeout", |s| _ = s.tell_timeout()),
+    ];
+    let mut table = format!("{:8}", "");
+    for (event, _) in events {
+        table += &format!("{event:19}");
+    }
+    for (state, input) in states {
+        table += &format!("\n{state:8}");
+        for (_, event) in events {
+            let mut script = Script::new(App::default(), &[]);
+            script.reads = state != "full";
+            script.send(&input);
+            let before = script.line.get(Counter::Responses);
+            event(&mut script);
+            let answers = script.line.get(Counter::Responses) - before;
+            let end = script.close().map_or("-", |close| close.reason.name());
+            table += &format!("{:19}", format!("{answers} {end}"));
+        }
+    }
+    let table: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    assert_eq!(table, TABLE, "\n{table}");
+}
+
+const TABLE: &str = "        \
+        request            nonsense           eof                drain              timeout
+fresh   1 -                1 bad_request      0 client_closed    0 -                0 head_timeout
+idle    1 -                1 bad_request      0 client_closed    0 -                0 idle_timeout
+head    1 -                1 bad_request      0 client_aborted   0 -                1 head_timeout
+body    2 -                1 -                0 client_aborted   0 -                1 body_timeout
+ticket  0 -                0 -                0 -                0 -                1 -
+stream  0 -                0 -                0 -                0 -                0 -
+full    0 -                0 -                0 -                0 -                0 -
+";
 
 /// One request, or something that is none.
 fn arbitrary_request() -> impl Strategy<Value = String> {

@@ -1,12 +1,32 @@
-//! What tests that fork need of the kernel and std does not offer: groups and filters.
-#![expect(unsafe_code, reason = "a test limits and ends its own processes by system calls")]
+//! What a case needs of the kernel and std does not offer: signals, groups, filters, orphans.
+#![expect(
+    unsafe_code,
+    reason = "a case watches, limits and ends its own processes by system calls"
+)]
 
 /// Kills all processes of a group that this program started; `false` if there was none.
 pub(crate) fn kill_group(leader: u32) -> bool {
-    let group = i32::try_from(leader).expect("a process number");
-    assert!(group > 1, "kill(-1) would be everybody");
     // SAFETY: no pointers.
-    unsafe { libc::kill(-group, libc::SIGKILL) == 0 }
+    unsafe { libc::kill(-number(leader), libc::SIGKILL) == 0 }
+}
+
+/// Sends a signal to a process that this program started, or to one of its workers.
+pub(crate) fn signal(pid: u32, signal: i32) {
+    // SAFETY: no pointers.
+    let answer = unsafe { libc::kill(number(pid), signal) };
+    assert_eq!(answer, 0, "signal {signal} to {pid}: {}", std::io::Error::last_os_error());
+}
+
+fn number(pid: u32) -> i32 {
+    let pid = i32::try_from(pid).expect("a process number");
+    assert!(pid > 1, "0, 1 and -1 would be our group, init and everybody");
+    pid
+}
+
+/// Makes orphans below this process its children, as they would be PID 1's (prctl(2)).
+pub(crate) fn adopt_orphans() {
+    // SAFETY: no pointers.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }, 0);
 }
 
 /// Makes a system call fail with this errno from now on, in this process (seccomp(2)).
