@@ -122,6 +122,10 @@ impl Plan {
                 buffer_bytes: u16::try_from(prng.range(64, 4096)).unwrap(),
                 stream_bytes: usize::try_from(prng.range(2_000, 200_000)).unwrap(),
                 channel_messages: usize::try_from(prng.range(2, 40)).unwrap(),
+                fds: match prng.chance(Ratio::new(1, 4)) {
+                    true => usize::try_from(prng.range(24, 60)).unwrap(),
+                    false => 1024,
+                },
                 ..Sizes::default()
             },
             faults: FaultPlan::swarm(&mut prng),

@@ -116,7 +116,7 @@ fn mix((byte, number): (u8, u8)) -> u8 {
 impl Client {
     pub(super) fn new(id: u64, now: u64, mut prng: Prng) -> Self {
         let style = STYLES[prng.index(STYLES.len())];
-        let count = prng.range(1, 6);
+        let count = if prng.chance(Ratio::new(1, 12)) { 40 } else { prng.range(1, 6) };
         let closes = prng.chance(Ratio::new(1, 2));
         let request = |number| {
             let length = match prng.range(0, 9) {
@@ -125,7 +125,7 @@ impl Client {
                 _ => prng.range(0, 300_000),
             };
             let body = match prng.range(0, 3) {
-                0 => (0..prng.range(0, 5000)).map(|at| b'a' + (at % 26) as u8).collect(),
+                0 => (0..prng.range(0, 20_000)).map(|at| b'a' + (at % 26) as u8).collect(),
                 _ => Vec::new(),
             };
             let target = format!("/{id}.{number}/{length}");

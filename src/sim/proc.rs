@@ -74,7 +74,8 @@ pub struct Boot {
     pub listeners: Vec<(u16, Fd)>,
 }
 
-const SIGKILL: i32 = 9;
+/// How a process ends that is killed.
+pub(super) const KILLED: Exit = Exit::Signal(9, false);
 const SIGTERM: i32 = 15;
 const SIGCHLD: u32 = 17;
 const TEARDOWN_NS_MAX: u64 = 40_000_000;
@@ -204,7 +205,7 @@ impl State {
             return Err(Errno::Gone);
         }
         match signal {
-            Signal::Kill => self.end(target, Exit::Signal(SIGKILL, false)),
+            Signal::Kill => self.end(target, KILLED),
             Signal::Term if self.notify(target, SIGTERM.unsigned_abs()) => {}
             Signal::Term => self.end(target, Exit::Signal(SIGTERM, false)),
         }
