@@ -342,7 +342,7 @@ fn descriptors_travel_in_order(arm: &mut impl Arm) {
         for (number, (client, server)) in (1..=mark).zip(ours.into_iter().zip(got.fds)) {
             recv(arm, number.into(), &server);
             let done = write(arm, &client, &[number]);
-            assert!(done.iter().all(|done| done.token.slot == number.into()));
+            assert!(done.iter().all(|done| done.token.slot == u32::from(number)));
             assert_eq!(take(arm, done), [number]);
             hang_up(arm, [client, server]);
         }

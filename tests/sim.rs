@@ -111,6 +111,7 @@ impl Plan {
         let mut config = Config::default();
         let mut set = config.setters();
         set.connections_max(prng.range(2, 40)).unwrap();
+        let few_fds = prng.chance(Ratio::new(1, 4));
         set.output_max(prng.range(1024, 100_000)).unwrap();
         Self {
             seed,
@@ -122,9 +123,11 @@ impl Plan {
                 buffer_bytes: u16::try_from(prng.range(64, 4096)).unwrap(),
                 stream_bytes: usize::try_from(prng.range(2_000, 200_000)).unwrap(),
                 channel_messages: usize::try_from(prng.range(2, 40)).unwrap(),
-                fds: match prng.chance(Ratio::new(1, 4)) {
-                    true => usize::try_from(prng.range(24, 60)).unwrap(),
-                    false => 1024,
+                fds: if few_fds { usize::try_from(prng.range(24, 60)).unwrap() } else { 1024 },
+                worker_fds: if few_fds {
+                    usize::try_from(prng.range(8, 20)).unwrap()
+                } else {
+                    1024
                 },
                 ..Sizes::default()
             },
@@ -207,6 +210,12 @@ impl Run {
         self.until("a worker serves", |_| is_up.get())?;
         self.world.set_faults(self.plan.faults.clone());
         self.world.clients(self.plan.clients);
+        // A stopped worker keeps its listener, and who has no descriptors leaves arrivals alone.
+        let faults = &self.plan.faults;
+        let ready = faults.worker_stopped == Ratio::NEVER && faults.no_fds == Ratio::NEVER;
+        if ready && self.plan.sizes.fds == self.plan.sizes.worker_fds {
+            self.world.expect_acceptance(Duration::from_millis(200));
+        }
         if self.plan.end == End::Served {
             self.until("all clients are served", World::clients_done)?;
             self.settle()?;

@@ -14,7 +14,9 @@ impl State {
         held.chain(armed).chain(others).for_each(|file| counted[file] += 1);
         for file in self.files.iter().flatten() {
             match &file.body {
-                Body::Listener(listener) => listener.backlog.iter().for_each(|f| counted[*f] += 1),
+                Body::Listener(listener) => {
+                    listener.backlog.iter().for_each(|(f, _)| counted[*f] += 1);
+                }
                 Body::Channel(channel) => channel.carried().for_each(|f| counted[f] += 1),
                 Body::Stream(_) | Body::Signals(_) | Body::Pidfd(_) | Body::Null => {}
             }
@@ -25,6 +27,20 @@ impl State {
                 return Err(format!(
                     "file {id} counts {refs} references and has {counted}: {file:?}"
                 ));
+            }
+        }
+        Ok(())
+    }
+
+    /// No arrival waits in a backlog for longer than this: no queue is without a reader.
+    pub(super) fn check_backlogs(&self, nanos: u64) -> Result<(), String> {
+        for file in self.files.iter().flatten() {
+            if let Body::Listener(listener) = &file.body
+                && let Some((server, since)) = listener.backlog.front()
+                && self.now - since > nanos
+            {
+                let connection = self.connection(*server);
+                return Err(format!("connection {connection:?} waits to be accepted"));
             }
         }
         Ok(())

@@ -34,8 +34,10 @@ pub struct Sizes {
     pub channel_messages: usize,
     /// Arrivals a listener holds.
     pub backlog: usize,
-    /// Descriptors of one process (RLIMIT_NOFILE).
+    /// Descriptors of a process without a parent (RLIMIT_NOFILE).
     pub fds: usize,
+    /// Descriptors of a worker.
+    pub worker_fds: usize,
 }
 
 impl Default for Sizes {
@@ -47,6 +49,7 @@ impl Default for Sizes {
             channel_messages: 64,
             backlog: 128,
             fds: 1024,
+            worker_fds: 1024,
         }
     }
 }

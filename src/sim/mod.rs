@@ -84,6 +84,8 @@ pub struct World {
     drain_at: Option<u64>,
     /// Whatever happens to clients now is no violation.
     gave_up: bool,
+    /// How long an arrival may wait to be accepted, in nanoseconds.
+    backlog_ns_max: u64,
     steps: u64,
 }
 
@@ -121,6 +123,7 @@ impl World {
             listeners: Vec::new(),
             drain_at: None,
             gave_up: false,
+            backlog_ns_max: u64::MAX,
             steps: 0,
         }
     }
@@ -128,6 +131,11 @@ impl World {
     /// Plants a mistake between the engine and the kernel.
     pub fn plant(&mut self, bug: Bug) {
         self.state.borrow_mut().bug = Some(bug);
+    }
+
+    /// From now on no arrival may wait longer to be accepted, until the pool drains.
+    pub fn expect_acceptance(&mut self, within: Duration) {
+        self.backlog_ns_max = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
     }
 
     /// A process without a parent: drive its kernel by hand, or hand its loop to [`World::start`].

@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 
 #[derive(Debug, Default)]
 pub(super) struct Listener {
-    /// The server's ends of connections nobody has accepted yet.
-    pub(super) backlog: VecDeque<FileId>,
+    /// The server's ends of connections nobody has accepted yet, and since when they wait.
+    pub(super) backlog: VecDeque<(FileId, u64)>,
 }
 
 /// One end of a connection.
@@ -56,8 +56,9 @@ impl State {
             None => return Err(Errno::Refused),
         }
         let (client, server) = self.pair();
+        let now = self.now;
         if let Some(Body::Listener(found)) = self.body_mut(listener) {
-            found.backlog.push_back(server);
+            found.backlog.push_back((server, now));
         }
         self.wake(listener, Wake::Readable);
         Ok(client)
@@ -68,7 +69,7 @@ impl State {
         let Some(Body::Listener(found)) = self.body(listener) else {
             panic!("accept on something that does not listen");
         };
-        let Some(&file) = found.backlog.front() else { return Err(Errno::Again) };
+        let Some(&(file, _)) = found.backlog.front() else { return Err(Errno::Again) };
         if self.prng.chance(self.faults.aborted) {
             return Err(Errno::Aborted);
         }
@@ -190,7 +191,7 @@ impl State {
 
     /// The listener's last reference is gone: whoever waited in its backlog is reset.
     pub(super) fn close_listener(&mut self, listener: Listener) {
-        for server in listener.backlog {
+        for (server, _) in listener.backlog {
             let peer = self.stream(server).peer;
             self.reset(peer);
             self.release(server);

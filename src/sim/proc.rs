@@ -130,7 +130,8 @@ impl State {
         // 0, 1 and 2 stay closed, so that a number made up is not one that exists.
         let free = process.fds.iter().skip(3).position(Option::is_none).map(|at| at + 3);
         let at = free.unwrap_or(process.fds.len());
-        if at >= self.sizes.fds {
+        let is_worker = process.parent.is_some();
+        if at >= if is_worker { self.sizes.worker_fds } else { self.sizes.fds } {
             return Err(Errno::NoFds);
         }
         process.fds.resize(process.fds.len().max(at + 1), None);

@@ -42,6 +42,9 @@ impl World {
         }
         let mut state = self.state.borrow_mut();
         state.now += self.chance.range(1, STEP_NS_MAX);
+        if self.drain_at.is_none() && !self.gave_up {
+            state.check_backlogs(self.backlog_ns_max)?;
+        }
         state.check_files(self.clients.iter().filter_map(|client| client.stream))?;
         Ok(true)
     }
