@@ -327,9 +327,9 @@ fn a_worker_that_says_nonsense_is_replaced() {
         let log = stage.log();
         assert!(log[0].starts_with("channel of a worker broken: slot=0 pid=100"), "{log:?}");
         stage.connect(0);
-        stage.pass_time(millis(999));
+        stage.pass_time(millis(1499));
         assert_eq!(stage.inbox(0), 0, "gets nothing any more");
-        assert!(stage.is_alive(0), "has a second to exit by itself");
+        assert!(stage.is_alive(0), "has a second and a half to exit by itself");
         stage.pass_time(millis(2));
         assert!(!stage.is_alive(0));
         stage.say_ready(1);
@@ -342,7 +342,7 @@ fn a_worker_that_says_nonsense_is_replaced() {
 fn end_of_file_alone_is_no_death_but_is_not_for_long() {
     let mut stage = Stage::ready(Mode::Centralized, 1, &[]);
     stage.hang_up(0);
-    stage.pass_time(millis(999));
+    stage.pass_time(millis(1499));
     assert!(stage.is_alive(0));
     assert_eq!(stage.processes(), 1);
     stage.pass_time(millis(2));

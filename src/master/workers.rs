@@ -450,8 +450,9 @@ const HEALTHY_RUN: Duration = Duration::from_secs(1);
 const HEALTHY_DELAYS: u32 = 10;
 const BACK_OFF: Duration = Duration::from_millis(50);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
-/// How long a worker whose channel is gone may take to exit: its own drain in that case is as long.
-const CHANNEL_GRACE: Duration = Duration::from_secs(1);
+/// How long a worker whose channel is gone may take to exit: its own drain in that case takes a
+/// second, and ends with a cut and an exit that must not race with our KILL.
+const CHANNEL_GRACE: Duration = Duration::from_millis(1500);
 /// How long until a KILL that was followed by no death is repeated.
 const KILL_AGAIN: Duration = Duration::from_secs(1);
 /// How long a channel without room is left alone when its worker's counter does not move.
