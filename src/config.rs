@@ -251,7 +251,8 @@ options! {
     /// Connections a worker holds at a time. Each costs at most 256 bytes while idle. When all are
     /// full: pending, then 503.
     connections_max: u64 = 10_000, 1, 1_000_000;
-    /// Connections that were accepted and wait for a worker; then accepting pauses, and what comes nevertheless: 503.
+    /// Connections that were accepted and wait for a worker; then accepting pauses, and what comes
+    /// nevertheless: 503.
     pending_max: u64 = 1000, 1, 1_000_000;
     /// How long a connection waits for a worker; older: 503.
     pending_timeout: Duration = secs(5), MILLI, DAY;
@@ -267,7 +268,8 @@ options! {
     chunk_line_max: u64 = 4 * KIB, 16, MIB;
     /// Bytes of all chunk extensions and trailers of a body; above: 400.
     chunk_overhead_max: u64 = 64 * KIB, 64, 64 * MIB;
-    /// How long a head may take from its first byte (or from the accept); after: 408, or a silent close if nothing came.
+    /// How long a head may take from its first byte (or from the accept); after: 408, or a silent
+    /// close if nothing came.
     head_timeout: Duration = secs(10), MILLI, DAY;
     /// How long a body may stand still; after: 408.
     body_timeout: Duration = secs(30), MILLI, DAY;

@@ -7,15 +7,16 @@
 
 use ringfort::Balancing;
 use ringfort::Config;
+use ringfort::event::Event;
 use ringfort::http::{Http, Request, Response};
 use ringfort::io::{Completion, Instant};
-use ringfort::ipc::board::{Board, WorkerState};
+use ringfort::ipc::board::Board;
 use ringfort::master::{Master, MasterListener, Parts, Report, balancer};
 use ringfort::sim::{
-    Boot, Bug, FaultPlan, Kernel, Prng, Ratio, Sizes, Stepper, Tally, World, answer,
+    Boot, Bug, FaultPlan, Kernel, Prng, ProcessId, Ratio, Sizes, Stepper, Tally, World, answer,
 };
 use ringfort::worker::{self, Worker};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -72,6 +73,19 @@ impl Stepper for MasterLoop {
     }
 }
 
+/// How a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// When all clients are served, the pool drains.
+    Served,
+    /// The pool drains while clients are at it.
+    Drained,
+    /// It drains and is then told to stop now.
+    Stopped,
+    /// The master is killed while clients are at it.
+    MasterKilled,
+}
+
 /// What a run is to be.
 #[derive(Clone, Debug)]
 struct Plan {
@@ -82,8 +96,9 @@ struct Plan {
     sizes: Sizes,
     faults: FaultPlan,
     config: Config,
-    /// The pool is told to drain while clients are still at it.
-    drain_early: bool,
+    end: End,
+    /// How long clients are served, if the end comes before all were.
+    busy: Duration,
     bug: Option<Bug>,
     keep_trace: bool,
 }
@@ -110,7 +125,13 @@ impl Plan {
             },
             faults: FaultPlan::swarm(&mut prng),
             config,
-            drain_early: prng.chance(Ratio::new(1, 4)),
+            end: match prng.range(0, 7) {
+                0..4 => End::Served,
+                4 | 5 => End::Drained,
+                6 => End::Stopped,
+                _ => End::MasterKilled,
+            },
+            busy: Duration::from_micros(prng.range(0, 3_000_000)),
             bug: None,
             keep_trace: false,
         }
@@ -122,15 +143,16 @@ impl Plan {
 struct Outcome {
     hash: u64,
     tally: Tally,
-    report: Report,
+    /// None if the master was killed.
+    report: Option<Report>,
 }
 
 struct Run {
     world: World,
     plan: Plan,
     report: Rc<RefCell<Option<Report>>>,
-    board: Board,
-    master: ringfort::sim::ProcessId,
+    is_up: Rc<Cell<bool>>,
+    master: ProcessId,
 }
 
 impl Run {
@@ -152,6 +174,8 @@ impl Run {
         let slots = if plan.shared { (0..plan.workers).map(Some).collect() } else { vec![None] };
         let listener = |slot| MasterListener { address: 0, slot, fd: world.listener(master) };
         let listeners = slots.into_iter().map(listener).collect();
+        let is_up = Rc::new(Cell::new(false));
+        let up = Rc::clone(&is_up);
         let parts = Parts {
             listeners,
             signals: world.signals(master),
@@ -160,7 +184,9 @@ impl Run {
             balancer: balancer::balancer(Balancing::LeastConnections),
             pid1: false,
             seed: plan.seed,
-            events: Box::new(|_| {}),
+            events: Box::new(move |event| {
+                up.set(up.get() || matches!(event, Event::WorkerReady { .. }));
+            }),
         };
         let report = Rc::new(RefCell::new(None));
         let stepper = MasterLoop {
@@ -170,31 +196,45 @@ impl Run {
         world.start(master, Box::new(stepper));
         let config = plan.config.clone();
         world.workers(board, Box::new(move |kernel, boot| worker(kernel, boot, board, &config)));
-        Self { world, plan, report, board, master }
+        Self { world, plan, report, is_up, master }
     }
 
     /// From the first fork to the last descriptor.
     fn go(&mut self) -> Result<Outcome, String> {
-        let lines = self.board.lines();
-        let board = self.board;
-        let is_up = |_: &World| (0..lines).any(|at| board.line(at).state() == WorkerState::Ready);
-        self.until("a worker serves", is_up)?;
+        let is_up = Rc::clone(&self.is_up);
+        self.until("a worker serves", |_| is_up.get())?;
         self.world.set_faults(self.plan.faults.clone());
         self.world.clients(self.plan.clients);
-        if self.plan.drain_early {
-            let end = self.world.now().after(Duration::from_millis(1500));
-            self.until("some time has passed", |world| world.clients_done() || world.now() > end)?;
-        } else {
+        if self.plan.end == End::Served {
             self.until("all clients are served", World::clients_done)?;
             self.settle()?;
+        } else {
+            self.until_later(self.plan.busy)?;
         }
-        self.world.signal(self.master, SIGTERM);
-        let report = Rc::clone(&self.report);
-        self.until("the master is done", |_| report.borrow().is_some())?;
-        self.until("clients have noticed", World::clients_done)?;
+        // A pool that is out of descriptors when it drains leaves arrivals to the kernel.
+        self.world.set_faults(FaultPlan { no_fds: Ratio::NEVER, ..self.plan.faults.clone() });
+        match self.plan.end {
+            End::Served | End::Drained => self.world.signal(self.master, SIGTERM),
+            End::Stopped => {
+                self.world.signal(self.master, SIGTERM);
+                self.until_later(Duration::from_micros(500))?;
+                self.world.give_up();
+                self.world.signal(self.master, SIGTERM);
+            }
+            End::MasterKilled => {
+                self.world.give_up();
+                self.world.kill(self.master);
+            }
+        }
+        // Until nothing is left to happen: every process ends by itself.
         self.step_until(|_| false)?;
         self.world.check_empty().map_err(|violation| violation.to_string())?;
         self.compare()
+    }
+
+    fn until_later(&mut self, time: Duration) -> Result<bool, String> {
+        let end = self.world.now().after(time);
+        self.step_until(|world| world.clients_done() || world.now() > end)
     }
 
     /// When the clients are gone and nothing goes wrong any more, workers close everything.
@@ -221,9 +261,13 @@ impl Run {
 
     /// The books of the master against those of the kernel and of the clients.
     fn compare(&mut self) -> Result<Outcome, String> {
-        let report = self.report.borrow_mut().take().expect("the master is done");
         let tally = self.world.tally();
         let hash = self.world.trace(|trace| trace.hash());
+        let Some(report) = self.report.borrow_mut().take() else {
+            let killed = self.plan.end == End::MasterKilled;
+            assert!(killed, "a master that ended by itself has reported");
+            return Ok(Outcome { hash, tally, report: None });
+        };
         let refused: u64 = report.refused.values().sum();
         let accepted = self.world.accepted();
         let wrong = [
@@ -233,7 +277,7 @@ impl Run {
         ];
         match wrong.into_iter().find(|(wrong, _)| *wrong) {
             Some((_, what)) => Err(format!("{what}: kernel {accepted}, {tally:?}, {report:?}")),
-            None => Ok(Outcome { hash, tally, report }),
+            None => Ok(Outcome { hash, tally, report: Some(report) }),
         }
     }
 }
@@ -281,7 +325,7 @@ fn every_seed_keeps_the_promises() {
                 answered += outcome.tally.answered;
                 refused += outcome.tally.refused;
                 cut += outcome.tally.cut;
-                deaths += outcome.report.deaths;
+                deaths += outcome.report.map_or(0, |report| report.deaths);
             }
             Err(what) => failures.push(format!("SIM_SEED={seed:#x} cargo sim   # {what}")),
         }

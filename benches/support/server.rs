@@ -115,7 +115,8 @@ fn nginx(setup: &Setup, workers: u32, body: &str) -> Option<Command> {
         http {{
             access_log off; keepalive_requests 1000000000; keepalive_timeout 600;
             client_body_temp_path {path}/body; proxy_temp_path {path}/proxy;
-            fastcgi_temp_path {path}/fastcgi; uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi;
+            fastcgi_temp_path {path}/fastcgi; uwsgi_temp_path {path}/uwsgi;
+            scgi_temp_path {path}/scgi;
             server {{
                 listen 127.0.0.1:{} backlog=4096{};
                 location / {{ default_type text/plain; return 200 \"{body}\"; }}

@@ -65,6 +65,8 @@ pub struct Connection {
     pub(super) draining: bool,
     pub(super) eof: bool,
     paused: bool,
+    /// It has had its turn of this pass; what comes until `resume` waits.
+    yielded: bool,
 }
 
 /// How long an idle connection is kept when the worker drains. A request may be on its way at this
@@ -194,6 +196,7 @@ impl<H: Handler> Http<H> {
         if connection.eof && stop == Stop::Input {
             connection.end_of_input();
         }
+        connection.yielded = stop == Stop::Turn;
         let mut next = Next::default();
         if let State::Closing(close) = connection.state {
             connection.carry = Vec::new();
@@ -251,6 +254,11 @@ impl<H: Handler> Protocol for Http<H> {
     fn receive(&mut self, connection: &mut Connection, bytes: &[u8], cx: &mut Cx<'_>) -> Next {
         if matches!(connection.state, State::Head) && !connection.in_head() {
             connection.begun = cx.now;
+        }
+        if connection.yielded {
+            // A pass may bring many buffers; one turn is for all of them.
+            connection.carry.extend_from_slice(bytes);
+            return self.settle(connection, Stop::Turn, cx);
         }
         if !connection.carry.is_empty() {
             connection.carry.extend_from_slice(bytes);
@@ -342,6 +350,7 @@ impl Connection {
             draining: false,
             eof: false,
             paused: false,
+            yielded: false,
         }
     }
 

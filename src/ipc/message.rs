@@ -14,6 +14,9 @@ pub enum MessageType {
     ConnectionClosed,
     /// `worker_ready` {worker_id}: ring, channel and listeners are armed.
     WorkerReady,
+    /// `worker_full` {worker_id}: it has no room and leaves its listeners alone; the board says
+    /// until when.
+    WorkerFull,
     /// `worker_failed` {reason}: the worker could not come up and exits.
     WorkerFailed,
     /// `worker_metrics` {…}: numbers of an application's own.
@@ -33,6 +36,7 @@ impl MessageType {
         match self {
             Self::ConnectionClosed => "connection_closed",
             Self::WorkerReady => "worker_ready",
+            Self::WorkerFull => "worker_full",
             Self::WorkerFailed => "worker_failed",
             Self::WorkerMetrics => "worker_metrics",
             Self::Shutdown => "shutdown",
@@ -47,6 +51,7 @@ impl MessageType {
         match name {
             "connection_closed" => Self::ConnectionClosed,
             "worker_ready" => Self::WorkerReady,
+            "worker_full" => Self::WorkerFull,
             "worker_failed" => Self::WorkerFailed,
             "worker_metrics" => Self::WorkerMetrics,
             "shutdown" => Self::Shutdown,
@@ -78,6 +83,12 @@ impl Message {
     #[must_use]
     pub fn worker_ready(slot: u32, timestamp: f64) -> Self {
         Self::one(MessageType::WorkerReady, "worker_id", slot.into(), timestamp)
+    }
+
+    /// The worker of this slot has no room for more connections.
+    #[must_use]
+    pub fn worker_full(slot: u32, timestamp: f64) -> Self {
+        Self::one(MessageType::WorkerFull, "worker_id", slot.into(), timestamp)
     }
 
     /// The worker could not come up. A long reason is cut so that the message stays below
@@ -113,7 +124,7 @@ impl Message {
         Self::new(MessageType::Reload, Map::new(), timestamp)
     }
 
-    /// `worker_id` of a `worker_ready`.
+    /// `worker_id` of a `worker_ready` or `worker_full`.
     #[must_use]
     pub fn slot(&self) -> Option<u32> {
         u32::try_from(self.data.get("worker_id")?.as_u64()?).ok()
@@ -257,6 +268,7 @@ mod tests {
         let words = [
             (MessageType::ConnectionClosed, "connection_closed"),
             (MessageType::WorkerReady, "worker_ready"),
+            (MessageType::WorkerFull, "worker_full"),
             (MessageType::WorkerFailed, "worker_failed"),
             (MessageType::WorkerMetrics, "worker_metrics"),
             (MessageType::Shutdown, "shutdown"),
@@ -279,6 +291,7 @@ mod tests {
             back
         };
         assert_eq!(through(Message::worker_ready(7, 1.5)).slot(), Some(7));
+        assert_eq!(through(Message::worker_full(7, 1.5)).slot(), Some(7));
         assert_eq!(through(Message::worker_failed("no ring", 1.5)).reason(), Some("no ring"));
         let drain = Duration::from_millis(1500);
         assert_eq!(through(Message::shutdown(drain, 1.5)).drain(), Some(drain));

@@ -196,8 +196,10 @@ impl<I: Io + Processes> Master<I> {
     /// Arms and cancels, so that each listener is read by whom it should be.
     pub(super) fn arm(&mut self) {
         let open = self.takes_arrivals();
-        let workers = &self.workers;
-        let reader = |slot| Reader::of(slot, |slot| workers.is_served(slot), open);
+        let (workers, board, room) = (&self.workers, self.board, self.connections_max);
+        // A full worker leaves its listeners alone, and says so; then they are ours.
+        let serves = |slot| workers.reader(slot).is_some_and(|line| board.line(line).open() < room);
+        let reader = |slot| Reader::of(slot, serves, open);
         while let Some(action) = self.listeners.poll(reader) {
             let (Action::Arm { listener, how, generation }
             | Action::Cancel { listener, how, generation }) = action;

@@ -27,7 +27,7 @@ pub enum Reader {
 
 impl Reader {
     /// Who should read the listener of this slot (`None`: the master's alone). `served`: the slot has
-    /// a ready worker; `open`: the master takes connections now.
+    /// a ready worker with room; `open`: the master takes connections now.
     #[must_use]
     pub fn of(slot: Option<u32>, served: impl Fn(u32) -> bool, open: bool) -> Self {
         match slot {

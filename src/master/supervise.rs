@@ -195,6 +195,8 @@ impl<I: Io + Processes> Master<I> {
             MessageType::WorkerFailed => {
                 self.workers.boot_failed(line, message.reason().unwrap_or("no reason given"));
             }
+            // It wakes us: the board says who reads its listeners now.
+            MessageType::WorkerFull => {}
             // An application's own; nobody here asks for them.
             MessageType::ConnectionClosed | MessageType::WorkerMetrics => {}
             MessageType::Shutdown | MessageType::Reload | MessageType::Other(_) => {

@@ -205,6 +205,33 @@ fn the_master_reads_a_slot_without_a_ready_worker() {
 }
 
 #[test]
+fn the_master_reads_the_listeners_of_a_full_worker() {
+    let options = [("connections_max", "1"), ("pending_timeout", "100ms")];
+    let mut stage = Stage::ready(Mode::Shared, 2, &options);
+    let line = stage.kernel.borrow().processes[0].line;
+    let full = |stage: &mut Stage| {
+        let bytes = message::Message::worker_full(0, 0.0).encode(1024).unwrap();
+        stage.board.line(line).add(Counter::Adopted, 1);
+        stage.say(0, Message { bytes, ..Message::default() });
+        stage.settle();
+    };
+    full(&mut stage);
+    assert_eq!(stage.readers(), "poll -");
+    stage.connect(0);
+    stage.connect(0);
+    stage.settle();
+    assert_eq!(stage.inbox(1), 1, "the first goes to who has room");
+    stage.pass_time(millis(101));
+    assert_eq!(stage.master.report().refused.get("pending_timeout"), Some(&1));
+    stage.board.line(line).close(CloseReason::ClientClosed);
+    stage.connect(0);
+    stage.settle();
+    assert_eq!((stage.inbox(0), stage.readers().as_str()), (1, "- -"));
+    full(&mut stage);
+    assert_eq!(stage.readers(), "poll -");
+}
+
+#[test]
 fn more_than_one_sweep_of_arrivals_are_all_taken() {
     let mut stage = Stage::new(Mode::Shared, 1, &[]);
     for _ in 0..300 {

@@ -378,13 +378,13 @@ impl Workers {
         self.lives.iter().map(|(&line, life)| (line, life))
     }
 
-    /// Whether the slot has a worker that reads its listeners.
+    /// The line of the slot's worker, if it reads its listeners while it has room.
     #[must_use]
-    pub fn is_served(&self, slot: u32) -> bool {
+    pub fn reader(&self, slot: u32) -> Option<u32> {
         let serves = |life: &Life| matches!(life.state, State::Ready | State::Full { .. });
-        match self.slots.get(slot as usize).map(|slot| slot.next) {
-            Some(Next::Life(line)) => self.lives.get(&line).is_some_and(serves),
-            Some(Next::Spawn(_) | Next::Never) | None => false,
+        match self.slots.get(slot as usize)?.next {
+            Next::Life(line) => self.lives.get(&line).is_some_and(serves).then_some(line),
+            Next::Spawn(_) | Next::Never => None,
         }
     }
 

@@ -81,7 +81,10 @@ pub struct World {
     loops: BTreeMap<ProcessId, Loop>,
     clients: Vec<Client>,
     listeners: Vec<FileId>,
-    draining: bool,
+    /// When the pool was told to drain.
+    drain_at: Option<u64>,
+    /// Whatever happens to clients now is no violation.
+    gave_up: bool,
     steps: u64,
 }
 
@@ -132,7 +135,8 @@ impl World {
             loops: BTreeMap::new(),
             clients: Vec::new(),
             listeners: Vec::new(),
-            draining: false,
+            drain_at: None,
+            gave_up: false,
             steps: 0,
         }
     }
@@ -220,10 +224,16 @@ impl World {
         self.clients.iter().map(|client| client.tally).fold(Tally::default(), Tally::plus)
     }
 
-    /// A signal from outside. After the first, connections may end early.
+    /// From here on clients may be left alone: the pool is stopped, or its master is killed.
+    pub fn give_up(&mut self) {
+        self.gave_up = true;
+    }
+
+    /// A signal from outside. After the first, only those are owed an answer who had asked by then.
     pub fn signal(&mut self, pid: ProcessId, number: u32) {
-        self.draining = true;
-        assert!(self.state.borrow_mut().notify(pid, number), "it reads no signals");
+        self.drain_at = Some(self.drain_at.unwrap_or_else(|| self.now().as_nanos()));
+        // Who ended meanwhile does not hear it.
+        self.state.borrow_mut().notify(pid, number);
     }
 
     /// A process is killed from outside.
@@ -393,7 +403,13 @@ impl World {
             Actor::Client(at) => {
                 let mut state = self.state.borrow_mut();
                 let client = &mut self.clients[at];
-                Ok(client.step(&mut state, &self.listeners, self.draining)?)
+                match client.step(&mut state, &self.listeners, self.drain_at) {
+                    Err(_) if self.gave_up => {
+                        client.leave(&mut state);
+                        Ok(())
+                    }
+                    result => Ok(result?),
+                }
             }
         }
     }

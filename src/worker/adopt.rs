@@ -46,6 +46,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     /// Watches our own listeners, as long as there is room for what arrives.
     pub(super) fn arm_listeners(&mut self) {
         let room = self.connections.len() < self.limits.connections;
+        self.tell_full(!room);
         self.accept_pause = self.accept_pause.filter(|until| *until > self.now);
         if !room || !self.drain.is_serving() || self.accept_pause.is_some() {
             return;
@@ -55,6 +56,16 @@ impl<I: Io, P: Protocol> Worker<I, P> {
                 listener.armed = true;
                 self.io.submit(Token::new(Kind::Poll, index, 0), Op::Poll(fd));
             }
+        }
+    }
+
+    /// Once whenever the last room is taken: the master reads our listeners until there is room, so
+    /// that nobody waits in a queue that nobody reads.
+    fn tell_full(&mut self, is_full: bool) {
+        self.told_full &= is_full;
+        if is_full && !self.told_full && !self.passing && !self.listeners.is_empty() {
+            self.told_full = true;
+            self.say(&Control::worker_full(self.slot, self.stamp()));
         }
     }
 
@@ -142,7 +153,6 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             }
             self.listeners[index].left_over = self.accept_some(index, ACCEPTS_A_PASS);
         }
-        self.arm_listeners();
     }
 
     /// Returns whether more may be waiting.

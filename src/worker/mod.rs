@@ -140,6 +140,8 @@ pub struct Worker<I: Io, P: Protocol> {
     rearm: Vec<Key>,
     fired: Vec<(Key, u64)>,
     passing: bool,
+    /// The master knows that we have no room.
+    told_full: bool,
     ended: bool,
 }
 
@@ -181,6 +183,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             rearm: Vec::new(),
             fired: Vec::new(),
             passing: false,
+            told_full: false,
             ended: false,
             limits,
             io,
@@ -195,9 +198,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         self.arm_signals();
         self.arm_listeners();
         self.line.set_state(WorkerState::Ready);
-        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
-        let stamp = self.unix as f64;
-        self.say(&Message::worker_ready(self.slot, stamp));
+        self.say(&Message::worker_ready(self.slot, self.stamp()));
     }
 
     /// Handles all that completed, without blocking. Returns when to turn again at the latest.
@@ -229,6 +230,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         }
         self.expire();
         self.rearm_starved();
+        self.arm_listeners();
         self.finish_drain();
         self.deadline()
     }
@@ -294,6 +296,12 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         }
     }
 
+    fn stamp(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
+        let stamp = self.unix as f64;
+        stamp
+    }
+
     /// Sends a control message to the master; one at a time is enough for what a worker says.
     fn say(&mut self, message: &Message) {
         let Some(channel) = &self.channel else { return };
@@ -309,7 +317,8 @@ impl<I: Io, P: Protocol> Worker<I, P> {
 
     fn on_pass(&mut self, completion: &Completion) {
         self.passing = false;
-        // A master that cannot be told is a master that is gone: its end-of-file says so.
         let _ = self.io.reclaim(completion.token);
+        // A master that is gone says so by its end-of-file; one that has no room is told again.
+        self.told_full &= completion.result.is_ok();
     }
 }

@@ -11,6 +11,9 @@ use std::time::Duration;
 /// The body of the answer that no attacker may get.
 pub(crate) const MARKER: &str = "the marker was served";
 
+/// What costs no memory to answer with.
+static HUGE: [u8; 64 << 20] = [0; 64 << 20];
+
 #[derive(Debug)]
 pub(crate) struct App;
 
@@ -21,6 +24,10 @@ impl Handler for App {
             "/marker" => response.text(MARKER),
             "/pid" => response.text(std::process::id().to_string()),
             "/big" => response.text(vec![b'b'; number("bytes").unwrap_or(0)]),
+            "/huge" => {
+                let bytes = number("bytes").unwrap_or(0).min(HUGE.len());
+                response.bytes("application/octet-stream", &HUGE[..bytes]);
+            }
             "/slow" => {
                 let delay = Duration::from_millis(number("ms").unwrap_or(0) as u64);
                 response.after(delay, |response| response.text("slow"));

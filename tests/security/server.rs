@@ -7,7 +7,7 @@ use ringfort::io::{Address, Exit, Fd, Instant, Signal};
 use ringfort::ipc::board::Board;
 use ringfort::stats::{CloseReason, Counter};
 use ringfort::sys::process::{self, Forked};
-use ringfort::sys::{clock, shm};
+use ringfort::sys::{clock, shm, socket};
 use ringfort::{Config, Pool};
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -79,22 +79,16 @@ impl Server {
         server
     }
 
-    /// The shared page, seen through a descriptor of the master.
+    /// The shared page, seen through a descriptor of the master, once it is laid out.
     fn find_board(&self) -> Board {
         let mut found = None;
-        self.eventually_quiet("the board", || {
-            found = self
-                .descriptors(self.master.pid)
-                .into_iter()
-                .find(|(_, link)| link.contains("ringfort-board"));
+        self.eventually_quiet("a board", || {
+            let descriptors = self.descriptors(self.master.pid);
+            let link = descriptors.iter().find(|(_, link)| link.contains("ringfort-board"));
+            found = link.and_then(|(path, _)| map_board(path));
             found.is_some()
         });
-        let (path, _) = found.expect("just found");
-        let file = OpenOptions::new().read(true).write(true).open(path).expect("the board");
-        let fd = Fd::new(file.into_raw_fd());
-        let words = shm::open(&fd).expect("the board can be mapped");
-        ringfort::sys::socket::close(fd);
-        Board::open(words).expect("a board of this version")
+        found.expect("just found")
     }
 
     fn descriptors(&self, pid: u32) -> Vec<(String, String)> {
@@ -333,6 +327,14 @@ fn serve(plan: Plan<'_>, config: Config, events: &UnixStream) -> i32 {
         say(events, format!("failed: {error}"));
     }
     i32::from(result.is_err())
+}
+
+fn map_board(path: &str) -> Option<Board> {
+    let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
+    let fd = Fd::new(file.into_raw_fd());
+    let words = shm::open(&fd);
+    socket::close(fd);
+    Board::open(words.ok()?)
 }
 
 fn resident(pid: u32) -> u64 {

@@ -38,15 +38,15 @@ impl Healthy {
         self.took.sort_unstable();
         let median = self.took[self.took.len() / 2];
         let worst = self.took[self.took.len() - 1];
-        // On an idle machine: some 0.1 ms and 2 ms.
-        assert!(median < Duration::from_millis(20), "median {median:?}, worst {worst:?}");
-        assert!(worst < Duration::from_secs(1), "median {median:?}, worst {worst:?}");
+        // On an idle machine some 0.1 ms and 2 ms; the machine may have other things to do.
+        assert!(median < Duration::from_millis(50), "median {median:?}, worst {worst:?}");
+        assert!(worst < SOON / 2, "median {median:?}, worst {worst:?}");
     }
 }
 
 /// A crowd drips a byte each in turn, while a healthy client is served. All of the crowd is told
 /// 408 and closed when its time is over.
-fn drip(server: &mut Server, begin: &[u8], reason: CloseReason) {
+fn drip(server: &mut Server, begin: &[u8], reasons: &[CloseReason]) {
     let mut healthy = Healthy::default();
     let mut client = server.connect();
     let start = now();
@@ -85,14 +85,17 @@ fn drip(server: &mut Server, begin: &[u8], reason: CloseReason) {
         assert!(since(start) < SOON, "{} drip on", crowd.len());
     }
     healthy.check();
-    server.expect_closed(reason, CROWD as u64);
+    drop(crowd);
+    server.eventually("counted", |server| {
+        reasons.iter().map(|&reason| server.closed(reason)).sum::<u64>() == CROWD as u64
+    });
 }
 
 fn slowloris() {
     for mode in ["shared", "centralized"] {
         let mut server = Server::start(&[("mode", mode), ("head_timeout", "1s")]);
         let begin = b"GET / HTTP/1.1\r\nHost: x\r\nX: ";
-        drip(&mut server, begin, CloseReason::HeadTimeout);
+        drip(&mut server, begin, &[CloseReason::HeadTimeout]);
         server.stop();
     }
 }
@@ -102,7 +105,9 @@ fn rudy() {
         [("body_timeout", "500ms"), ("body_rate_min", "100000"), ("mode", "centralized")];
     let mut server = Server::start(&settings);
     let begin = post("Content-Length: 1000000\r\n", "");
-    drip(&mut server, &begin, CloseReason::BodyTooSlow);
+    // On a busy machine a crowd may come to stand still.
+    drip(&mut server, &begin, &[CloseReason::BodyTooSlow, CloseReason::BodyTimeout]);
+    assert!(server.closed(CloseReason::BodyTooSlow) > 0, "{}", server.counters());
     server.stop();
 }
 
@@ -206,14 +211,15 @@ fn flood() {
 
 /// One client asks for as much as it can; the others have their turn.
 fn pipelined() {
+    const REQUESTS: usize = 20_000;
     let mut server = Server::start(&[]);
     let mut greedy = server.connect();
-    let requests = get("/").repeat(20_000);
+    let requests = get("/").repeat(REQUESTS);
     greedy.stream.set_nonblocking(true).unwrap();
     let mut healthy = Healthy::default();
     let mut client = server.connect();
     let mut sent = 0;
-    while sent < requests.len() {
+    while server.count(Counter::Requests) < (REQUESTS + healthy.took.len()) as u64 {
         sent += greedy.stream.write(&requests[sent..]).unwrap_or(0);
         healthy.ask(&mut client);
         let _ = greedy.read();
@@ -221,7 +227,7 @@ fn pipelined() {
     assert!(server.count(Counter::FairnessYields) > 0, "{}", server.counters());
     healthy.check();
     greedy.stream.set_nonblocking(false).unwrap();
-    for _ in 0..20_000 {
+    for _ in 0..REQUESTS {
         assert_eq!(greedy.answer().status, 200);
     }
     drop((greedy, client));
@@ -236,7 +242,7 @@ fn resets() {
     for number in 0..500 {
         let mut client = server.connect();
         client.send(match number % 4 {
-            0 => get("/big?bytes=10000000"),
+            0 => get("/huge?bytes=10000000"),
             1 => post("Content-Length: 100000\r\n", "x"),
             // Who has closed its half may still wait for an answer: it is owed until then.
             2 => get("/slow?ms=300"),

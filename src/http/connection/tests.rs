@@ -670,6 +670,20 @@ fn nobody_is_served_for_ever_in_one_turn() {
 }
 
 #[test]
+fn all_buffers_of_a_pass_share_one_turn() {
+    let mut script = Script::new(App::default(), &[]);
+    for _ in 0..10 {
+        script.receive(get("/").repeat(100));
+        assert!(script.next.again);
+    }
+    assert_eq!(script.line.get(Counter::Responses), 64);
+    assert_eq!(script.run().text(), HELLO.repeat(1000));
+    assert_eq!(script.line.get(Counter::FairnessYields), 15);
+    script.send(get("/"));
+    assert_eq!(script.line.get(Counter::Responses), 1001, "the next pass is another turn");
+}
+
+#[test]
 fn nothing_is_answered_while_the_output_is_full() {
     let mut script = Script::new(App::default(), &[]);
     (script.room, script.reads) = (150, false);
