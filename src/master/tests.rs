@@ -320,7 +320,7 @@ fn a_worker_that_says_nonsense_is_replaced() {
         Message { truncated: true, ..good("{}") },
     ];
     for message in nonsense {
-        let mut stage = Stage::ready(Mode::Centralized, 1, &[]);
+        let mut stage = Stage::ready(Mode::Centralized, 1, &[("message_max", "1024")]);
         stage.log();
         stage.say(0, message);
         stage.settle();
