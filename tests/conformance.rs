@@ -1,7 +1,8 @@
 //! The same bodies on both kernels: what the simulated one does, the real one does too.
 //!
 //! `real` runs on an io_uring of this machine, `sim` (with `--features sim`) on the simulated
-//! kernel. Where the two differ stands at the function of the simulator, under "Difference to Linux".
+//! kernel. Where the two differ stands at the function of the simulator, under "Difference to
+//! Linux".
 
 use ringfort::io::{
     Batch, Bytes, Completion, Errno, Fd, Half, Io, Kind, Op, Owned, SendNow, Token,
@@ -342,7 +343,7 @@ fn descriptors_travel_in_order(arm: &mut impl Arm) {
         for (number, (client, server)) in (1..=mark).zip(ours.into_iter().zip(got.fds)) {
             recv(arm, number.into(), &server);
             let done = write(arm, &client, &[number]);
-            assert!(done.iter().all(|done| done.token.slot == number.into()));
+            assert!(done.iter().all(|done| done.token.slot == u32::from(number)));
             assert_eq!(take(arm, done), [number]);
             hang_up(arm, [client, server]);
         }

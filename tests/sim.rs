@@ -2,7 +2,8 @@
 //! lost, no answer is wrong, the ledger balances.
 //!
 //! `cargo sim` runs many seeds: `SIM_SEEDS` says how many, `SIM_BASE` from which on; `SIM_SEED=0x…`
-//! runs one, and with `-- --nocapture` all that happened is printed. The master and the workers are the production code; only their kernel is not.
+//! runs one, and with `-- --nocapture` all that happened is printed. The master and the workers are
+//! the production code; only their kernel is not.
 #![cfg(feature = "sim")]
 
 use ringfort::Balancing;

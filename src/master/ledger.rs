@@ -1,9 +1,9 @@
-//! What became of every connection: accepted = served + refused + cut + open, and what is in transit
-//! to whom. Pure.
+//! What became of every connection: accepted = served + refused + cut + open, and what is in
+//! transit to whom. Pure.
 //!
-//! A connection is counted where it is decided: the master counts what it accepts, refuses and hands
-//! over; a worker counts on its line what it takes and how that ends. What a dead worker left open
-//! is cut. What was on its way to it goes to others, and counts for them.
+//! A connection is counted where it is decided: the master counts what it accepts, refuses and
+//! hands over; a worker counts on its line what it takes and how that ends. What a dead worker left
+//! open is cut. What was on its way to it goes to others, and counts for them.
 
 use crate::io::{Fd, Instant};
 use crate::ipc::board::Line;
@@ -113,7 +113,8 @@ impl Ledger {
         transit.handed += (transit.copies.len() - before) as u64;
     }
 
-    /// The worker says that it has received so many: gives back the copies this covers, for closing.
+    /// The worker says that it has received so many: gives back the copies this covers, for
+    /// closing.
     pub fn settle(&mut self, line: u32, received: u64) -> impl Iterator<Item = Fd> + '_ {
         self.transit
             .get_mut(&line)

@@ -1,9 +1,9 @@
-//! Answers 503 and closes without a reset: receive what is unread, send, end our half, linger, join,
-//! close.
+//! Answers 503 and closes without a reset: receive what is unread, send, end our half, linger,
+//! join, close.
 //!
 //! A close with unread bytes resets the connection, and the reset destroys the answer on its way
-//! (RFC 9112 §9.6). So a receive is armed first, and it drops what comes until the peer closes or the
-//! linger is over.
+//! (RFC 9112 §9.6). So a receive is armed first, and it drops what comes until the peer closes or
+//! the linger is over.
 
 use crate::io::{Completion, ErrnoClass, Fd, Half, Instant, Io, Kind, Op, SendNow, Token};
 use std::collections::BTreeMap;
