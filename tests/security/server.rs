@@ -25,8 +25,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(10);
 pub(crate) struct Plan<'a> {
     /// Options by name, as [`Config::set`] takes them.
     pub settings: &'a [(&'a str, &'a str)],
-    /// The factory of the first worker of slot 0 hangs.
-    pub hangs: bool,
+    /// So many factories of slot 0 hang, one after the other.
+    pub hangs: u32,
     /// RLIMIT_NOFILE of the pool.
     pub descriptors: Option<u64>,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Server {
     master: Forked,
     events: UnixStream,
     /// All that the master said so far, one event a line.
-    log: String,
+    pub log: String,
     /// How much of it was asked for by [`Server::event`].
     seen: usize,
     board: Board,
@@ -72,7 +72,7 @@ impl Server {
         let listening = server.event("listening:");
         let port = listening.rsplit(':').next().and_then(|port| port.parse().ok());
         server.port = port.expect("a TCP address");
-        if !plan.hangs {
+        if plan.hangs == 0 {
             (0..workers).for_each(|_| drop(server.event("worker ready")));
         }
         server.board = server.find_board();
@@ -136,6 +136,7 @@ impl Server {
         }
     }
 
+    pub fn listen_all(&mut self) { for _ in 0..50 { self.listen(); } for (a,b) in self.descriptors(self.master.pid) { self.log.push_str(&format!("{a} {b}\n")); } }
     /// Waits until it is so.
     #[track_caller]
     pub(crate) fn eventually(&mut self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
@@ -318,7 +319,7 @@ fn serve(plan: Plan<'_>, config: Config, events: &UnixStream) -> i32 {
         .on_event(move |event| say(&happened, event.to_string()));
     let hangs = plan.hangs;
     let result = pool.try_serve_with(move |info| {
-        if hangs && (info.slot(), info.generation()) == (0, 0) {
+        if info.slot() == 0 && info.generation() < hangs {
             app::hang();
         }
         Ok::<_, String>(App)
