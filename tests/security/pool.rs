@@ -285,7 +285,6 @@ fn descriptors() {
     assert_eq!(first.answer().status, 200);
     // Everybody is told, also those that waited in the kernel.
     for client in &mut clients {
-        if client.read().is_err() { server.listen_all(); panic!("{}", server.log); }
         is_refused(client);
     }
     drop(clients);

@@ -37,7 +37,7 @@ pub(crate) struct Server {
     master: Forked,
     events: UnixStream,
     /// All that the master said so far, one event a line.
-    pub log: String,
+    log: String,
     /// How much of it was asked for by [`Server::event`].
     seen: usize,
     board: Board,
@@ -136,7 +136,6 @@ impl Server {
         }
     }
 
-    pub fn listen_all(&mut self) { for _ in 0..50 { self.listen(); } for (a,b) in self.descriptors(self.master.pid) { self.log.push_str(&format!("{a} {b}\n")); } }
     /// Waits until it is so.
     #[track_caller]
     pub(crate) fn eventually(&mut self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
