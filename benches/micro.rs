@@ -1,7 +1,7 @@
 //! The parts that run for every request or connection, each alone, in nanoseconds.
 //!
-//! `cargo bench --bench micro [-- NAME…]`. `exchange` is all that HTTP adds to a request on top of the
-//! worker's loop, so it bounds the pipelined ratio of `engine`.
+//! `cargo bench --bench micro [-- NAME…]`. `exchange` is all that HTTP adds to a request on top of
+//! the worker's loop, so it bounds the pipelined ratio of `engine`.
 
 use criterion::{Criterion, Throughput};
 use ringfort::config::{Balancing, Config};

@@ -1,8 +1,8 @@
 //! How long a killed worker is missed: 100 times `kill -9` under half load, two workers, a
 //! connection per request. From the kill to the first answer of the successor.
 //!
-//! `cargo bench --bench respawn [-- NAME…]`; `KILLS=100`. The last columns are about the others: how
-//! many connections each kill cut, and the slowest answer of all, so that no arrival was stuck.
+//! `cargo bench --bench respawn [-- NAME…]`; `KILLS=100`. The last columns are about the others:
+//! how many connections each kill cut, and the slowest answer of all: no arrival may be stuck.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 #[expect(dead_code, reason = "each bench uses a part of it")]
@@ -19,7 +19,7 @@ use support::sys;
 /// How a server's answers say who gave them.
 const MARK: &[u8] = b"worker ";
 /// Between two kills. The oldest worker is killed, so each slot's turn comes every second time: its
-/// worker has then served long enough (1 s) for its death to count as a first one, without back-off.
+/// worker has then served long enough (1 s) for its death to be answered without back-off.
 const SETTLE: Duration = Duration::from_millis(600);
 /// Nobody takes this long to come back.
 const RETURN_MAX: Duration = Duration::from_secs(5);

@@ -261,6 +261,19 @@ impl Workers {
         }
     }
 
+    /// It drains because somebody else told it to: its successor is spawned at once, and does not
+    /// wait for its end.
+    pub fn leaves(&mut self, line: u32, deadline: Instant, now: Instant) {
+        self.drain(line, deadline);
+        let Some(life) = self.lives.get(&line).filter(|life| life.state == State::Draining) else {
+            return;
+        };
+        let entry = &mut self.slots[life.slot as usize];
+        if entry.next == Next::Life(line) {
+            entry.next = if self.stopping { Next::Never } else { Next::Spawn(now) };
+        }
+    }
+
     /// Its channel is not used any more, for whatever reason: it gets nothing new, has a grace to
     /// exit by itself, and is then killed.
     pub fn channel_gone(&mut self, line: u32, now: Instant) {

@@ -2,14 +2,14 @@
 //! seed.
 //!
 //! The world takes one small step at a time: one process runs one turn or one wait, or one client
-//! acts, or a dead process's ring goes on. Which of those that could go next does, how long it takes
-//! and what goes wrong is drawn from the seed, so a run can be had again. After every step the checks
-//! of `check.rs` hold, or the run ends with a [`Violation`]. When nobody can go on, time jumps to
-//! the next deadline; when there is none, the world is quiet.
+//! acts, or a dead process's ring goes on. Who goes next, how long it takes and what goes wrong is
+//! drawn from the seed, so a run can be had again. After every step the checks of `check.rs` hold,
+//! or the run ends with a [`Violation`]. When nobody can go on, time jumps to the next deadline;
+//! when there is none, the world is quiet.
 //!
 //! These belong to its normal behaviour, because real bugs live there: of several accepts on one
-//! listener one is woken, even if its process is stopped; a dead process's ring goes on accepting and
-//! receiving for up to 40 ms; completions appear inside `wait` only; a multishot takes all it
+//! listener one is woken, even if its process is stopped; a dead process's ring goes on accepting
+//! and receiving for up to 40 ms; completions appear inside `wait` only; a multishot takes all it
 //! finds; descriptors of a message are installed before anybody handles them; sends that do not fit
 //! come out short. It does not model TCP options, files, threads or memory.
 
@@ -81,7 +81,10 @@ pub struct World {
     loops: BTreeMap<ProcessId, Loop>,
     clients: Vec<Client>,
     listeners: Vec<FileId>,
-    draining: bool,
+    /// When the pool was told to drain.
+    drain_at: Option<u64>,
+    /// Whatever happens to clients now is no violation.
+    gave_up: bool,
     steps: u64,
 }
 
@@ -132,7 +135,8 @@ impl World {
             loops: BTreeMap::new(),
             clients: Vec::new(),
             listeners: Vec::new(),
-            draining: false,
+            drain_at: None,
+            gave_up: false,
             steps: 0,
         }
     }
@@ -208,6 +212,12 @@ impl World {
         self.clients.extend(new);
     }
 
+    /// One more client, which asks once for this target and for the connection to be closed.
+    pub fn visitor(&mut self, target: &str) {
+        let client = Client::visitor(target, self.now().as_nanos(), self.chance.split());
+        self.clients.push(client);
+    }
+
     /// Whether every client has had all its answers.
     #[must_use]
     pub fn clients_done(&self) -> bool {
@@ -220,10 +230,16 @@ impl World {
         self.clients.iter().map(|client| client.tally).fold(Tally::default(), Tally::plus)
     }
 
-    /// A signal from outside. After the first, connections may end early.
+    /// From here on clients may be left alone: the pool is stopped, or its master is killed.
+    pub fn give_up(&mut self) {
+        self.gave_up = true;
+    }
+
+    /// A signal from outside. After the first, only those are owed an answer who had asked by then.
     pub fn signal(&mut self, pid: ProcessId, number: u32) {
-        self.draining = true;
-        assert!(self.state.borrow_mut().notify(pid, number), "it reads no signals");
+        self.drain_at = Some(self.drain_at.unwrap_or_else(|| self.now().as_nanos()));
+        // Who ended meanwhile does not hear it.
+        self.state.borrow_mut().notify(pid, number);
     }
 
     /// A process is killed from outside.
@@ -393,7 +409,13 @@ impl World {
             Actor::Client(at) => {
                 let mut state = self.state.borrow_mut();
                 let client = &mut self.clients[at];
-                Ok(client.step(&mut state, &self.listeners, self.draining)?)
+                match client.step(&mut state, &self.listeners, self.drain_at) {
+                    Err(_) if self.gave_up => {
+                        client.leave(&mut state);
+                        Ok(())
+                    }
+                    result => Ok(result?),
+                }
             }
         }
     }

@@ -263,7 +263,7 @@ impl State {
         let process = &self.processes[pid];
         let Some(line) = process.line.and_then(|line| Some(self.board?.line(line))) else { return };
         let counted = line.get(Counter::Received);
-        let own = line.get(Counter::Adopted) - counted;
+        let own = line.get(Counter::Adopted).saturating_sub(counted);
         self.uncounted += (process.taken - process.received).saturating_sub(own);
         for entry in self.processes[pid].fds.iter().flatten() {
             if entry.received.is_none_or(|order| order <= counted)

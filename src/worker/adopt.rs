@@ -38,6 +38,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     pub(super) fn on_signal(&mut self, completion: &Completion) {
         let _ = self.io.reclaim(completion.token);
         if completion.result.is_ok() {
+            self.leaving |= self.drain.is_serving();
             self.begin_drain(self.limits.drain);
             self.arm_signals();
         }
@@ -66,6 +67,14 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         if is_full && !self.told_full && !self.passing && !self.listeners.is_empty() {
             self.told_full = true;
             self.say(&Control::worker_full(self.slot, self.stamp()));
+        }
+    }
+
+    /// Once: the master hands nothing more to us, reads our listeners and spawns our successor.
+    pub(super) fn tell_leaving(&mut self) {
+        if self.leaving && !self.passing {
+            self.leaving = false;
+            self.say(&Control::worker_draining(self.slot, self.stamp()));
         }
     }
 
@@ -136,11 +145,16 @@ impl<I: Io, P: Protocol> Worker<I, P> {
 
     /// Something arrived on a listener of ours, or the kernel stopped watching it.
     pub(super) fn on_poll(&mut self, completion: &Completion) {
-        let Some(listener) = self.listeners.get_mut(completion.token.slot as usize) else { return };
+        let index = completion.token.slot as usize;
+        let Some(listener) = self.listeners.get_mut(index) else { return };
         listener.armed &= completion.more;
         listener.left_over = true;
-        let over = !listener.armed && !self.drain.is_serving();
-        if let Some(fd) = listener.fd.take_if(|_| over) {
+        if listener.armed || self.drain.is_serving() {
+            return;
+        }
+        // The last close resets what is queued: what came since the drain began is taken first.
+        while self.accept_some(index, ACCEPTS_A_PASS) {}
+        if let Some(fd) = self.listeners[index].fd.take() {
             self.io.close(fd);
         }
     }

@@ -44,7 +44,7 @@ const ELSEWHERE: [&str; 3] = [
     "boot_timeout",
     // src/system/tests.rs: the CPUs of a process can be counted wherever tests run.
     "fallback_cpus",
-    // src/ipc/frame.rs: only applications send messages this long.
+    // tests/security: only a worker that has gone astray says so much.
     "message_max",
 ];
 
@@ -298,7 +298,10 @@ fn connections_max() {
     drop(second);
     assert_eq!(server.get("/").status, 200);
 
-    // Who reads the listener of a full worker keeps the rest waiting.
+    // The master reads the listener of a full worker.
+    let server = Server::start(&format!("{options} --mode shared --pending-timeout 1s"));
+    let (_first, _second) = (held(&server), held(&server));
+    assert_eq!(server.get("/").status, 503);
     let server = Server::start(&format!("{options} --mode shared --pending-timeout 60s"));
     let (_first, second) = (held(&server), held(&server));
     let mut third = server.connect();

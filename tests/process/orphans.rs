@@ -1,0 +1,95 @@
+//! A master that is killed or stopped, and a worker that is stopped: who goes on, and who ends.
+
+use crate::client::{Client, PATIENCE};
+use crate::harness::Case;
+use crate::raw::signal;
+use crate::server::{Server, gone, pause, port_is_free};
+use std::time::Duration;
+
+pub(crate) const CASES: &[Case] = &[
+    ("orphans::shared::a_dead_master_ends_its_workers", || dead_master("shared")),
+    ("orphans::centralized::a_dead_master_ends_its_workers", || dead_master("centralized")),
+    ("orphans::shared::a_stopped_master_stops_nobody", || stopped_master("shared")),
+    ("orphans::centralized::a_stopped_master_stops_nobody_it_knows", || {
+        stopped_master("centralized");
+    }),
+    ("orphans::centralized::a_stopped_worker_stops_its_own_only", stopped_worker),
+];
+
+/// What runs and takes less than a second is finished; then everybody is gone.
+fn dead_master(mode: &str) {
+    let mut server = Server::start(&format!("--mode {mode} --workers 2"));
+    server.await_ready(2);
+    let (address, workers) = (server.address(), server.workers());
+    let mut clients: Vec<Client> = (0..8).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.get("/plaintext").unwrap();
+        client.ask("/slow?ms=400").unwrap();
+    }
+    let mut late = server.connect();
+    late.get("/plaintext").unwrap();
+    late.ask("/slow?ms=60000").unwrap();
+    signal(server.pid(), libc::SIGKILL);
+    assert_eq!(server.exit_code(PATIENCE), None, "killed by a signal");
+    for client in &mut clients {
+        assert_eq!(client.reply().expect("it was under way").text(), "400 ms later\n");
+    }
+    gone(&workers, Duration::from_millis(1500));
+    port_is_free(address, Duration::from_millis(500));
+    assert!(late.is_closed());
+}
+
+fn stopped_master(mode: &str) {
+    let server = Server::start(&format!("--mode {mode} --workers 2"));
+    server.await_ready(2);
+    let mut known: Vec<Client> = (0..8).map(|_| server.connect()).collect();
+    for client in &mut known {
+        client.get("/plaintext").unwrap();
+    }
+    pause(server.pid());
+    for client in &mut known {
+        assert_eq!(client.get("/plaintext").unwrap().status, 200);
+    }
+    let mut new: Vec<Client> = (0..8).map(|_| server.connect()).collect();
+    for client in &mut new {
+        client.ask("/plaintext").unwrap();
+    }
+    if mode == "centralized" {
+        assert!(new[0].is_silent_for(Duration::from_millis(100)), "who would have accepted it?");
+        signal(server.pid(), libc::SIGCONT);
+    }
+    for client in &mut new {
+        assert_eq!(client.reply().unwrap().status, 200);
+    }
+    signal(server.pid(), libc::SIGCONT);
+    let (code, log) = server.stop();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+fn stopped_worker() {
+    let server = Server::start("--mode centralized --workers 2");
+    server.await_ready(2);
+    let stopped = server.workers()[0];
+    let mut known: Vec<(u32, Client)> = (0..8)
+        .map(|_| {
+            let mut client = server.connect();
+            (client.get("/workers").unwrap().pid(), client)
+        })
+        .collect();
+    pause(stopped);
+    let mut waiting = Vec::new();
+    for (pid, client) in &mut known {
+        client.ask("/plaintext").unwrap();
+        if *pid == stopped {
+            waiting.push(client);
+        } else {
+            assert_eq!(client.reply().unwrap().status, 200);
+        }
+    }
+    assert_eq!(waiting.len(), 4, "least connections: half of them");
+    assert!(waiting[0].is_silent_for(Duration::from_millis(50)));
+    signal(stopped, libc::SIGCONT);
+    for client in waiting {
+        assert_eq!(client.reply().unwrap().status, 200);
+    }
+}
