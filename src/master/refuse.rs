@@ -98,6 +98,13 @@ impl Refusals {
         self.lent.append(&mut self.sending);
     }
 
+    /// Whether the next `wait` sends anything. Then it must not sleep: what is out makes no
+    /// completion, and its linger is to begin.
+    #[must_use]
+    pub fn is_sending(&self) -> bool {
+        !self.sending.is_empty()
+    }
+
     /// The answer did not go out whole: the peer is gone, or does not read even so little.
     pub fn on_send(&mut self, completion: &Completion) {
         if let Some(refusal) = self.rows.get_mut(&number(completion.token)) {

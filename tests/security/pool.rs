@@ -175,7 +175,7 @@ fn strange_messages() {
 fn boot_timeout() {
     for mode in ["shared", "centralized"] {
         let settings = [("mode", mode), ("workers", "2"), ("boot_timeout", "400ms")];
-        let plan = Plan { settings: &settings, hangs: true, ..Plan::default() };
+        let plan = Plan { settings: &settings, hangs: 1, ..Plan::default() };
         let start = now();
         let mut server = Server::with(plan);
         // Also what the kernel gives to the listener of the slot that hangs.
@@ -194,8 +194,8 @@ fn boot_timeout() {
 
 /// A pool of which no worker ever boots ends with the reason, and its clients are told.
 fn boot_failure() {
-    let settings = [("mode", "centralized"), ("boot_timeout", "400ms")];
-    let plan = Plan { settings: &settings, hangs: true, ..Plan::default() };
+    let settings = [("mode", "centralized"), ("boot_timeout", "200ms")];
+    let plan = Plan { settings: &settings, hangs: u32::MAX, ..Plan::default() };
     let server = Server::with(plan);
     let mut early = server.connect();
     early.get("/");
@@ -260,7 +260,7 @@ fn drain_deadline() {
     server.eventually("read", |server| server.count(Counter::Requests) == 1);
     let start = now();
     server.terminate();
-    let books = server.wait(0);
+    let books = server.wait(1);
     assert!(since(start) >= Duration::from_millis(400), "{:?}", since(start));
     assert!(since(start) < SOON / 2, "{:?}", since(start));
     assert_eq!(books.get(CloseReason::DrainDeadline.name()), 1);
