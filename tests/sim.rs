@@ -1,9 +1,9 @@
 //! The real master and the real workers on a simulated kernel: whatever the seed, no connection is
 //! lost, no answer is wrong, the ledger balances.
 //!
-//! `cargo sim` runs many seeds: `SIM_SEEDS` says how many, `SIM_BASE` from which on; `SIM_SEED=0x…`
-//! runs one, and with `-- --nocapture` all that happened is printed. The master and the workers are
-//! the production code; only their kernel is not.
+//! `cargo sim` runs many seeds: `SIM_SEEDS` says how many, `SIM_BASE` from which on. `SIM_SEED=0x…`
+//! runs one; all that happened in it is printed when it fails, or with `-- --nocapture`. The master
+//! and the workers are the production code; only their kernel is not.
 #![cfg(feature = "sim")]
 
 use ringfort::Balancing;
