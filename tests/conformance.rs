@@ -1,7 +1,8 @@
 //! The same bodies on both kernels: what the simulated one does, the real one does too.
 //!
-//! `real` runs on an io_uring of this machine, `sim` (with `--features sim`) on the simulated kernel.
-//! Where the two differ stands at the function of the simulator, under "Difference to Linux".
+//! `real` runs on an io_uring of this machine, `sim` (with `--features sim`) on the simulated
+//! kernel. Where the two differ stands at the function of the simulator, under "Difference to
+//! Linux".
 
 use ringfort::io::{
     Batch, Bytes, Completion, Errno, Fd, Half, Io, Kind, Op, Owned, SendNow, Token,
@@ -325,10 +326,11 @@ fn close_does_not_end_a_receive(arm: &mut impl Arm) {
 
 fn descriptors_travel_in_order(arm: &mut impl Arm) {
     let (here, there) = arm.channel();
-    for count in [0, 1, 3, Batch::FDS_MAX] {
+    for mark in [0, 1, 3, u8::try_from(Batch::FDS_MAX).unwrap()] {
+        let count = usize::from(mark);
         let (ours, theirs): (Vec<_>, Vec<_>) = (0..count).map(|_| arm.pair()).unzip();
         receive(arm, &there);
-        pass(arm, &here, &[count as u8, b'!'], theirs);
+        pass(arm, &here, &[mark, b'!'], theirs);
         let mut ends = ends(&settle(arm));
         ends.sort_by_key(|(kind, ..)| *kind);
         let want = [(Kind::Pass, Ok(2), false), (Kind::Receive, Ok(2), false)];
@@ -336,13 +338,13 @@ fn descriptors_travel_in_order(arm: &mut impl Arm) {
         let Some(Owned::Batch(sent)) = arm.io().reclaim(token(Kind::Pass, 0)) else { panic!() };
         let Some(Owned::Message(got)) = arm.io().reclaim(token(Kind::Receive, 0)) else { panic!() };
         assert_eq!((sent.fds.len(), got.fds.len(), got.truncated), (count, count, false));
-        assert_eq!(got.bytes, [count as u8, b'!']);
+        assert_eq!(got.bytes, [mark, b'!']);
         close_all(arm, sent.fds); // the receiver's are descriptors of their own
-        for (slot, (client, server)) in (1..).zip(ours.into_iter().zip(got.fds)) {
-            recv(arm, slot, &server);
-            let done = write(arm, &client, &[slot as u8]);
-            assert!(done.iter().all(|done| done.token.slot == slot));
-            assert_eq!(take(arm, done), [slot as u8]);
+        for (number, (client, server)) in (1..=mark).zip(ours.into_iter().zip(got.fds)) {
+            recv(arm, number.into(), &server);
+            let done = write(arm, &client, &[number]);
+            assert!(done.iter().all(|done| done.token.slot == u32::from(number)));
+            assert_eq!(take(arm, done), [number]);
             hang_up(arm, [client, server]);
         }
     }

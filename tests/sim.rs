@@ -1,8 +1,9 @@
 //! The real master and the real workers on a simulated kernel: whatever the seed, no connection is
 //! lost, no answer is wrong, the ledger balances.
 //!
-//! `cargo sim` runs many seeds (`SIM_SEEDS` says how many, `SIM_SEED=0x…` runs one and prints what
-//! happened). The master and the workers are the production code; only their kernel is not.
+//! `cargo sim` runs many seeds: `SIM_SEEDS` says how many, `SIM_BASE` from which on. `SIM_SEED=0x…`
+//! runs one; all that happened in it is printed when it fails, or with `-- --nocapture`. The master
+//! and the workers are the production code; only their kernel is not.
 #![cfg(feature = "sim")]
 
 use ringfort::Balancing;
@@ -157,12 +158,9 @@ struct Run {
 
 impl Run {
     fn new(plan: Plan) -> Self {
-        // Until a worker serves, a pool gives up when all its workers fail; that is not the subject.
-        let calm = FaultPlan {
-            boot_fails: Ratio::NEVER,
-            worker_killed: Ratio::NEVER,
-            ..plan.faults.clone()
-        };
+        // Until a worker serves, a pool gives up when all its workers fail: not the subject here.
+        let calm =
+            FaultPlan { boot_fails: Ratio::NEVER, worker_killed: Ratio::NEVER, ..plan.faults };
         let mut world = World::new(plan.seed, calm, plan.sizes.clone(), plan.keep_trace);
         if let Some(bug) = plan.bug {
             world.plant(bug);
@@ -348,4 +346,54 @@ fn the_same_seed_is_the_same_run() {
         assert_eq!(hashes[0], hashes[1], "seed {seed:#x}");
         assert_ne!(hashes[0], run(Plan::new(seed + 1000)).unwrap().hash);
     }
+}
+
+/// Within how many seeds a mistake planted below the engine must be noticed.
+const SEEDS_TO_FIND: u64 = 20;
+
+#[track_caller]
+fn check_found(bug: Bug) {
+    let fails = |seed: &u64| run(Plan { bug: Some(bug), ..Plan::new(*seed) }).is_err();
+    assert!((0..SEEDS_TO_FIND).any(|seed| fails(&seed)), "{bug:?} is not found");
+}
+
+#[test]
+fn a_lost_close_is_found() {
+    check_found(Bug::LostClose);
+}
+
+#[test]
+fn a_stale_generation_is_found() {
+    check_found(Bug::StaleGeneration);
+}
+
+#[test]
+fn a_double_send_is_found() {
+    check_found(Bug::DoubleSend);
+}
+
+/// One connection in centralized mode, from its arrival to its last descriptor.
+fn life_of_a_connection() -> String {
+    let mut run = Run::new(Plan {
+        shared: false,
+        workers: 1,
+        sizes: Sizes::default(),
+        faults: FaultPlan::NONE,
+        config: Config::default(),
+        keep_trace: true,
+        ..Plan::new(0)
+    });
+    let is_up = Rc::clone(&run.is_up);
+    run.until("a worker serves", |_| is_up.get()).unwrap();
+    run.world.visitor("/1/13");
+    run.until("it is served", World::clients_done).unwrap();
+    run.settle().unwrap();
+    run.world.trace(|trace| trace.life(1))
+}
+
+#[test]
+fn the_life_of_a_connection_is_as_the_documents_say() {
+    let life = life_of_a_connection();
+    let text = std::fs::read_to_string("ARCHITECTURE.md").unwrap();
+    assert!(text.contains(&life), "the table in ARCHITECTURE.md is to be\n\n{life}");
 }

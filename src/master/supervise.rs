@@ -219,8 +219,8 @@ impl<I: Io + Processes> Master<I> {
         }
     }
 
-    /// The channel is used no more. That alone is no death: the worker is given a grace to exit, and
-    /// a worker that has just died is reaped before anybody speaks of its channel.
+    /// The channel is used no more. That alone is no death: the worker is given a grace to exit,
+    /// and a worker that has just died is reaped before anybody speaks of its channel.
     pub(super) fn channel_broken(&mut self, line: u32, fault: ChannelFault, now: Instant) {
         self.reap_one(line, now);
         let Some(process) = self.processes.get_mut(&line) else { return };

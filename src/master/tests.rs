@@ -280,6 +280,20 @@ fn out_of_descriptors_with_clients_that_stay_the_backlog_waits() {
 }
 
 #[test]
+fn a_wait_that_sends_an_answer_does_not_sleep() {
+    let mut stage = Stage::new(Mode::Centralized, 1, &[("pending_timeout", "10ms")]);
+    stage.kernel.borrow_mut().stubborn = true;
+    stage.connect(0);
+    stage.settle();
+    let now = stage.kernel.borrow().now.after(millis(10));
+    stage.kernel.borrow_mut().now = now;
+    stage.turn();
+    assert_eq!(stage.master.next_deadline(now), Some(now));
+    stage.step();
+    assert!(stage.master.next_deadline(now).is_some_and(|at| at > now), "it lingers");
+}
+
+#[test]
 fn a_refused_client_that_stays_is_closed_after_its_linger() {
     let options = [("pending_timeout", "10ms"), ("linger_timeout", "300ms")];
     let mut stage = Stage::new(Mode::Centralized, 1, &options);

@@ -1,5 +1,5 @@
-//! The table of worker slots and of the lives in them: who boots, serves, drains, is killed, and when
-//! the next one is spawned. Pure.
+//! The table of worker slots and of the lives in them: who boots, serves, drains, is killed, and
+//! when the next one is spawned. Pure.
 //!
 //! A slot is a place in the pool; a life is one process in it. A life is known by its line on the
 //! board, which no two lives share, so that a slot may have an old and a new one at a time.

@@ -49,8 +49,8 @@ impl State {
         self.processes[pid].held().filter(is_stream).count() as u64
     }
 
-    /// The ledger of one worker's life: adopted = served + refused + cut + open, adopted is what the
-    /// kernel gave it, and open is what it holds.
+    /// The ledger of one worker's life: adopted = served + refused + cut + open, adopted is what
+    /// the kernel gave it, and open is what it holds.
     pub(super) fn check_ledger(&self, pid: ProcessId, line: Line) -> Result<(), String> {
         let process = &self.processes[pid];
         let by_reason: u64 = CloseReason::ALL.iter().map(|reason| line.closed_for(*reason)).sum();

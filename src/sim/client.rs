@@ -48,7 +48,7 @@ pub(super) struct Client {
     prng: Prng,
     todo: VecDeque<Request>,
     asked: VecDeque<Request>,
-    /// When it last asked or heard something, and when it last sent something.
+    /// When it last asked or heard something, and when it last sent something or connected.
     asked_at: u64,
     sent_at: u64,
     out: Vec<u8>,
@@ -150,6 +150,13 @@ impl Client {
         }
     }
 
+    /// One that asks once, politely, and for the connection to be closed.
+    pub(super) fn visitor(target: &str, now: u64, prng: Prng) -> Self {
+        let request = Request { target: target.to_owned(), body: Vec::new(), close: true };
+        let todo = VecDeque::from([request]);
+        Self { style: Style::Polite, todo, next_at: now, ..Self::new(0, now, prng) }
+    }
+
     /// When it acts next, if nothing happens before; `None`: it waits for the server.
     pub(super) fn due(&self, state: &State) -> Option<u64> {
         if self.done {
@@ -208,7 +215,7 @@ impl Client {
             Ok(stream) => {
                 self.stream = Some(stream);
                 self.connection = state.connection(stream).unwrap_or(0);
-                self.asked_at = state.now;
+                (self.asked_at, self.sent_at) = (state.now, state.now);
                 self.tally.connections += 1;
                 let (now, style) = (state.now, self.style);
                 let connection = Some(self.connection);

@@ -2,14 +2,14 @@
 //! seed.
 //!
 //! The world takes one small step at a time: one process runs one turn or one wait, or one client
-//! acts, or a dead process's ring goes on. Which of those that could go next does, how long it takes
-//! and what goes wrong is drawn from the seed, so a run can be had again. After every step the checks
-//! of `check.rs` hold, or the run ends with a [`Violation`]. When nobody can go on, time jumps to
-//! the next deadline; when there is none, the world is quiet.
+//! acts, or a dead process's ring goes on. Who goes next, how long it takes and what goes wrong is
+//! drawn from the seed, so a run can be had again. After every step the checks of `check.rs` hold,
+//! or the run ends with a [`Violation`]. When nobody can go on, time jumps to the next deadline;
+//! when there is none, the world is quiet.
 //!
 //! These belong to its normal behaviour, because real bugs live there: of several accepts on one
-//! listener one is woken, even if its process is stopped; a dead process's ring goes on accepting and
-//! receiving for up to 40 ms; completions appear inside `wait` only; a multishot takes all it
+//! listener one is woken, even if its process is stopped; a dead process's ring goes on accepting
+//! and receiving for up to 40 ms; completions appear inside `wait` only; a multishot takes all it
 //! finds; descriptors of a message are installed before anybody handles them; sends that do not fit
 //! come out short. It does not model TCP options, files, threads or memory.
 
@@ -210,6 +210,12 @@ impl World {
         let base = self.clients.len() as u64;
         let new = (base..base + count).map(|id| Client::new(id, now, self.chance.split()));
         self.clients.extend(new);
+    }
+
+    /// One more client, which asks once for this target and for the connection to be closed.
+    pub fn visitor(&mut self, target: &str) {
+        let client = Client::visitor(target, self.now().as_nanos(), self.chance.split());
+        self.clients.push(client);
     }
 
     /// Whether every client has had all its answers.

@@ -1,5 +1,5 @@
-//! The end of a pool and of one worker: what runs is finished, what idles is let go, what is stuck is
-//! cut in time; and the books agree with what the clients counted.
+//! The end of a pool and of one worker: what runs is finished, what idles is let go, what is stuck
+//! is cut in time; and the books agree with what the clients counted.
 
 use crate::client::{Client, PATIENCE};
 use crate::harness::Case;
@@ -64,8 +64,8 @@ fn finishes(mode: &str) {
     assert_eq!((books.get("served"), books.get("cut")), (16, 0), "{books:?}");
 }
 
-/// TERM while clients ask without pause. What was accepted is served; what comes later is refused by
-/// the kernel.
+/// TERM while clients ask without pause. What was accepted is served; what comes later is refused
+/// by the kernel.
 fn under_fire(mode: &str) {
     let server = Server::start(&format!("--mode {mode} --workers 2"));
     server.await_ready(2);
