@@ -443,10 +443,8 @@ impl World {
         *next = Next::Wait;
         let exit = stepper.exit();
         let mut state = self.state.borrow_mut();
-        if let Some(line) = state.processes[pid].line
-            && let Some(board) = state.board
-        {
-            state.check_ledger(pid, board.line(line))?;
+        if let Some(line) = state.line(pid) {
+            state.check_ledger(pid, line)?;
         }
         if let Some(code) = exit {
             let left = state.streams(pid);

@@ -150,6 +150,12 @@ impl State {
         }
     }
 
+    /// Whether closing it tells the peer nothing new, whoever else holds it.
+    pub(super) fn is_shut(&self, id: FileId) -> bool {
+        let stream = self.stream(id);
+        stream.write_shut || stream.reset
+    }
+
     pub(super) fn shut(&mut self, id: FileId, half: Half) {
         let stream = self.stream_mut(id);
         stream.write_shut = true;

@@ -4,6 +4,7 @@ use super::kernel::{Body, FileId, ProcessId, State};
 use super::prng::Ratio;
 use super::ring::{Ring, Wake};
 use crate::io::{Child, Errno, Exit, Fd, Signal, WorkerPlan};
+use crate::ipc::board::Line;
 use crate::stats::Counter;
 use std::collections::BTreeSet;
 
@@ -143,9 +144,12 @@ impl State {
 
     pub(super) fn close(&mut self, pid: ProcessId, fd: &Fd) {
         let file = self.of(pid, fd);
+        let at = usize::try_from(fd.raw()).expect("`of` has found it");
+        let entry = self.processes[pid].fds[at].take().expect("`of` has found it");
+        let adopted = entry.received.is_some_and(|order| order <= self.counted(pid));
+        assert!(!adopted || self.is_shut(file), "a copy may live on: shut down before you close");
         let connection = self.connection(file);
         self.note(pid, connection, format_args!("close"));
-        self.processes[pid].fds[usize::try_from(fd.raw()).expect("`of` has found it")] = None;
         self.release(file);
     }
 
@@ -260,11 +264,21 @@ impl State {
         }
     }
 
+    /// A worker's line on the board.
+    pub(super) fn line(&self, pid: ProcessId) -> Option<Line> {
+        Some(self.board?.line(self.processes[pid].line?))
+    }
+
+    /// How many connections that it was handed a worker has counted.
+    fn counted(&self, pid: ProcessId) -> u64 {
+        self.line(pid).map_or(0, |line| line.get(Counter::Received))
+    }
+
     /// The connections that die with a worker: what it accepted by itself, and what it was handed
     /// and has counted. All others are the master's to give to somebody else.
     fn excuse(&mut self, pid: ProcessId) {
         let process = &self.processes[pid];
-        let Some(line) = process.line.and_then(|line| Some(self.board?.line(line))) else { return };
+        let Some(line) = self.line(pid) else { return };
         let counted = line.get(Counter::Received);
         let own = line.get(Counter::Adopted).saturating_sub(counted);
         self.uncounted += (process.taken - process.received).saturating_sub(own);

@@ -1,6 +1,7 @@
 //! A ring: operations are queued, armed, woken and run, and complete inside `wait` only.
 
 use super::kernel::{Body, FileId, ProcessId, State};
+use super::prng::Ratio;
 use crate::io::{Buf, Bytes, Completion, Errno, Kind, Owned, SendNow, Token};
 use std::collections::BTreeMap;
 
@@ -158,10 +159,13 @@ impl State {
         assert!(!busy, "{:?}: two sends in flight on one connection", send.token);
         let total = send.head.len() + send.body.len();
         assert!(total > 0, "{:?} sends nothing", send.token);
-        let cut = self.prng.chance(self.faults.send_short);
         // The kernel always takes the first segment of an empty queue.
         let least = if self.is_drained(file) { total.min(SEGMENT) } else { 0 };
-        let limit = if cut { least + self.prng.index(total - least + 1) } else { total };
+        let limit = match self.prng.chance(self.faults.send_short) {
+            false => total,
+            true if self.prng.chance(Ratio::new(1, 4)) => least,
+            true => least + self.prng.index(total - least + 1),
+        };
         let head = &send.head[..limit.min(send.head.len())];
         let body = &send.body[..limit - head.len()];
         let result = match limit {
