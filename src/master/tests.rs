@@ -441,6 +441,15 @@ fn a_drain_hands_over_what_was_accepted_and_lets_workers_finish() {
 }
 
 #[test]
+fn a_drain_that_begins_with_a_message_on_its_way_is_told_after_it() {
+    let mut stage = Stage::ready(Mode::Shared, 1, &[("drain_timeout", "0s")]);
+    stage.connect(0);
+    stage.signal(TERM);
+    let report = end(&mut stage);
+    assert_eq!((report.served, report.killed), (1, 0), "{report}");
+}
+
+#[test]
 fn a_drain_refuses_what_no_worker_takes() {
     let mut stage = Stage::ready(Mode::Centralized, 1, &[("connections_max", "1")]);
     for _ in 0..3 {
