@@ -44,6 +44,9 @@ impl Handler for App {
                 let _alive = alive;
                 response.text("later");
             }),
+            "/polled" => response.after(Duration::ZERO, |response| {
+                response.after(Duration::ZERO, |response| response.text("polled"));
+            }),
             "/never" => response.after(Duration::from_secs(3600), move |_| drop(alive)),
             "/later-panic" => response.after(Duration::from_millis(1), |_| panic!("planned")),
             "/panic" => panic!("planned"),
@@ -431,6 +434,17 @@ fn a_ticket_is_answered_in_time_and_in_order() {
     let later = "200 OK|D|T|Content-Length: 5||later";
     assert_eq!(script.text(), format!("{HELLO}{later}{HELLO}"));
     assert_eq!(script.line.get(Counter::Responses), 3);
+}
+
+#[test]
+fn a_ticket_without_a_delay_lets_others_go_on() {
+    let mut script = Script::new(App::default(), &[]);
+    script.send(get("/polled"));
+    assert_eq!((script.text().as_str(), script.deadline_ms()), ("", Some(1)));
+    script.wait_ms(1);
+    assert_eq!((script.text().as_str(), script.deadline_ms()), ("", Some(1)));
+    script.wait_ms(1);
+    assert_eq!(script.text(), "200 OK|D|T|Content-Length: 6||polled");
 }
 
 #[test]
