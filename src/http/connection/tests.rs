@@ -754,6 +754,16 @@ fn an_idle_connection_holds_no_buffer() {
 }
 
 #[test]
+fn the_rest_of_a_long_pipeline_holds_no_more_than_it_needs() {
+    let mut script = Script::new(App::default(), &[]);
+    script.send(get("/later") + &get("/").repeat(500)).send("\r\n");
+    assert!(script.connection().carry.capacity() > 10_000);
+    script.wait_ms(50).text();
+    assert_eq!(script.connection().carry, b"\r\n");
+    assert!(script.connection().carry.capacity() < 64);
+}
+
+#[test]
 fn whatever_the_application_gave_is_dropped() {
     let half = |request: String| request[..request.len() - 8].to_owned();
     for request in [
