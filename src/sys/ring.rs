@@ -194,8 +194,8 @@ impl Ring {
 
     /// Enters the kernel until the submission queue is empty.
     fn enter(&mut self, want: u32, timeout: Option<Timespec>) {
-        // Before any receive goes out: else the many that fill the queue early would all starve, and
-        // the last ones get the buffers, pass after pass.
+        // Before any receive goes out: else the many that fill the queue early would all starve,
+        // and the last ones get the buffers, pass after pass.
         self.buffers.publish();
         let mut want = want;
         loop {
