@@ -125,7 +125,9 @@ pub struct OptionRow {
 }
 
 macro_rules! options {
-    ($($(#[doc = $doc:literal])+ $name:ident: $kind:ty = $default:expr, $low:expr, $high:expr;)*) => {
+    ($($(#[doc = $doc:literal])+
+        $name:ident: $kind:ty = $default:expr, $low:expr, $high:expr;)*
+    ) => {
         /// All settings of a pool. Made with [`Config::default`] and its setters, each of which
         /// checks its range.
         #[derive(Clone, Debug, PartialEq)]

@@ -298,3 +298,36 @@ impl fmt::Display for Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_whatever_a_worker_said() {
+        let nasty = "a\nb\r\x1b[31m\u{2028}".to_owned();
+        let failed = Event::WorkerBootFailed { slot: 3, reason: nasty.clone() };
+        let fault = ChannelFault::BadMessage(nasty);
+        let broken = Event::ChannelBroken { slot: 3, pid: 7, fault };
+        for event in [failed, broken] {
+            let line = event.to_string();
+            assert!(!line.contains(|c: char| c.is_control() || c == '\u{2028}'), "{line:?}");
+            assert_eq!(event.level(), Level::Error);
+        }
+    }
+
+    #[test]
+    fn a_death_that_was_asked_for_is_no_warning() {
+        let exited = |asked, exit| Event::WorkerExited {
+            slot: 0,
+            pid: 1,
+            exit,
+            uptime: Duration::from_secs(1),
+            open: 0,
+            asked,
+        };
+        assert_eq!(exited(true, Exit::Code(0)).level(), Level::Info);
+        assert_eq!(exited(true, Exit::Code(1)).level(), Level::Warn);
+        assert_eq!(exited(false, Exit::Code(0)).level(), Level::Warn);
+    }
+}

@@ -1,7 +1,8 @@
 //! The same bodies on both kernels: what the simulated one does, the real one does too.
 //!
 //! `real` runs on an io_uring of this machine, `sim` (with `--features sim`) on the simulated
-//! kernel. Where the two differ stands at the function of the simulator, under "Difference to Linux".
+//! kernel. Where the two differ stands at the function of the simulator, under "Difference to
+//! Linux".
 
 use ringfort::io::{
     Batch, Bytes, Completion, Errno, Fd, Half, Io, Kind, Op, Owned, SendNow, Token,
@@ -432,6 +433,31 @@ fn a_receive_without_buffers_ends_and_can_be_armed_again(arm: &mut impl Arm) {
     hang_up(arm, [ours, theirs]);
 }
 
+/// More receives than a submission queue holds, right after buffers came back.
+fn who_arms_first_gets_the_buffers(arm: &mut impl Arm) {
+    let (ours, theirs) = arm.pair();
+    recv(arm, 1, &ours);
+    let done = write(arm, &theirs, &[1; 6 * BUFFER_BYTES as usize]);
+    let crowd: Vec<(Fd, Fd)> = (0..80).map(|_| arm.pair()).collect();
+    let hello: Vec<(u32, &Fd, &[u8], &[u8])> =
+        crowd.iter().map(|(_, theirs)| (99, theirs, b"hello".as_slice(), [].as_slice())).collect();
+    send_and_settle(arm, &hello);
+    take(arm, done);
+    for (slot, (ours, _)) in (2..).zip(&crowd) {
+        recv(arm, slot, ours);
+    }
+    let done = settle(arm);
+    let served = done.iter().filter(|done| done.buf.is_some()).map(|done| done.token.slot);
+    let served: Vec<u32> = served.collect();
+    assert_eq!(served, (2..2 + u32::from(BUFFERS)).collect::<Vec<_>>());
+    take(arm, done);
+    let all = crowd.into_iter().chain([(ours, theirs)]).flat_map(|(ours, theirs)| [ours, theirs]);
+    let all: Vec<Fd> = all.collect();
+    all.iter().for_each(|fd| arm.io().shutdown(fd, Half::Both));
+    settle(arm);
+    close_all(arm, all);
+}
+
 /// The arm's process has few descriptors: this takes all of them.
 fn accept_without_descriptors_ends_and_loses_nobody(arm: &mut impl Arm) {
     let listener = arm.listener();
@@ -488,6 +514,7 @@ both! {
     a_closed_channel_is_an_empty_message
     a_channel_closed_with_messages_unread_says_so_before_anything_else
     buffers_come_back
+    who_arms_first_gets_the_buffers
     a_receive_without_buffers_ends_and_can_be_armed_again
 }
 

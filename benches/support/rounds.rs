@@ -3,7 +3,7 @@
 
 use super::load::{Load, Plan};
 use super::ring::Ring;
-use super::server::{Contender, Server, Setup};
+use super::server::{Contender, OTHER, Server, Setup};
 use super::sys;
 use std::fs;
 use std::time::Duration;
@@ -149,6 +149,8 @@ pub(crate) fn run(
     for (contender, own) in contenders.iter().zip(&samples) {
         if !own.is_empty() {
             print_row(contender.name, own, &samples[0], scenario.centralized);
+        } else if !scenario.centralized && contender.name != OTHER.name {
+            println!("  {:<12} is not installed", contender.name);
         }
     }
     Ok(())

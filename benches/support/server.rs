@@ -6,6 +6,7 @@ use super::sys;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -102,13 +103,9 @@ fn nginx(setup: &Setup, workers: u32, body: &str) -> Option<Command> {
     }
     let scratch = scratch();
     let path = scratch.display();
-    let user = if fs::metadata("/proc/self")
-        .is_ok_and(|of| std::os::unix::fs::MetadataExt::uid(&of) == 0)
-    {
-        "user root;"
-    } else {
-        ""
-    };
+    // Else root's nginx would serve as nobody, who may not enter the scratch folder.
+    let root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    let user = if root { "user root;" } else { "" };
     let config = format!(
         "{user} daemon off; worker_processes {workers}; pid {path}/pid; error_log /dev/null;
         events {{ worker_connections 16384; }}

@@ -293,5 +293,6 @@ impl fmt::Debug for Pieces {
 const STEP: u32 = 64 << 10;
 /// Larger buffers of streams are not kept.
 const SCRATCH_MAX: usize = 256 << 10;
-/// How soon a stream that has nothing is asked again at the earliest.
-const DELAY_MIN: Duration = Duration::from_millis(1);
+/// How soon a stream that has nothing, or a ticket, is asked again at the earliest: one that is
+/// never done must not keep the worker.
+pub(super) const DELAY_MIN: Duration = Duration::from_millis(1);

@@ -137,9 +137,11 @@ impl<H: Handler> Http<H> {
     fn advance_carried(&mut self, connection: &mut Connection, cx: &mut Cx<'_>) -> Next {
         let mut carry = mem::take(&mut connection.carry);
         let (used, stop) = self.advance(connection, &carry, cx);
-        if used < carry.len() {
-            carry.drain(..used);
+        if used == 0 {
             connection.carry = carry;
+        } else if used < carry.len() {
+            // Not `drain`: what is left of a long pipeline would keep all its memory.
+            connection.carry = carry.split_off(used);
         }
         self.settle(connection, stop, cx)
     }

@@ -1,6 +1,6 @@
 //! One request: from the connection to the handler, and its answer back. Contains panics. Pure.
 
-use super::answer::{Answer, FilePart, Pieces, Source, Ticket};
+use super::answer::{Answer, DELAY_MIN, FilePart, Pieces, Source, Ticket};
 use super::body::Body;
 use super::close::Refusal;
 use super::connection::{Connection, Http, State};
@@ -284,7 +284,7 @@ impl<H: Handler> Http<H> {
         let source = match body {
             Payload::After(delay, then) => {
                 let response = mem::take(&mut self.response);
-                Source::Ticket(Ticket { at: cx.now.after(delay), response, then })
+                Source::Ticket(Ticket { at: cx.now.after(delay.max(DELAY_MIN)), response, then })
             }
             Payload::File(part) if has_body && part.len > 0 => Source::File(FilePart {
                 fd: Fd::new(part.file.into_raw_fd()),

@@ -21,6 +21,8 @@ pub enum MessageType {
     WorkerFailed,
     /// `worker_metrics` {…}: numbers of an application's own.
     WorkerMetrics,
+    /// `worker_draining` {worker_id}: it was told to drain, and not by the master.
+    WorkerDraining,
     /// `shutdown` {drain_ms}: finish what runs, take nothing new, exit.
     Shutdown,
     /// `reload`.
@@ -37,6 +39,7 @@ impl MessageType {
             Self::ConnectionClosed => "connection_closed",
             Self::WorkerReady => "worker_ready",
             Self::WorkerFull => "worker_full",
+            Self::WorkerDraining => "worker_draining",
             Self::WorkerFailed => "worker_failed",
             Self::WorkerMetrics => "worker_metrics",
             Self::Shutdown => "shutdown",
@@ -52,6 +55,7 @@ impl MessageType {
             "connection_closed" => Self::ConnectionClosed,
             "worker_ready" => Self::WorkerReady,
             "worker_full" => Self::WorkerFull,
+            "worker_draining" => Self::WorkerDraining,
             "worker_failed" => Self::WorkerFailed,
             "worker_metrics" => Self::WorkerMetrics,
             "shutdown" => Self::Shutdown,
@@ -99,6 +103,12 @@ impl Message {
         Self::one(MessageType::WorkerFailed, "reason", reason.into(), timestamp)
     }
 
+    /// The worker of this slot drains, and the master did not ask for it.
+    #[must_use]
+    pub fn worker_draining(slot: u32, timestamp: f64) -> Self {
+        Self::one(MessageType::WorkerDraining, "worker_id", slot.into(), timestamp)
+    }
+
     /// Finish what runs, for at most `drain`, then exit.
     #[must_use]
     pub fn shutdown(drain: Duration, timestamp: f64) -> Self {
@@ -124,7 +134,7 @@ impl Message {
         Self::new(MessageType::Reload, Map::new(), timestamp)
     }
 
-    /// `worker_id` of a `worker_ready` or `worker_full`.
+    /// `worker_id` of a `worker_ready`, `worker_full` or `worker_draining`.
     #[must_use]
     pub fn slot(&self) -> Option<u32> {
         u32::try_from(self.data.get("worker_id")?.as_u64()?).ok()
@@ -269,6 +279,7 @@ mod tests {
             (MessageType::ConnectionClosed, "connection_closed"),
             (MessageType::WorkerReady, "worker_ready"),
             (MessageType::WorkerFull, "worker_full"),
+            (MessageType::WorkerDraining, "worker_draining"),
             (MessageType::WorkerFailed, "worker_failed"),
             (MessageType::WorkerMetrics, "worker_metrics"),
             (MessageType::Shutdown, "shutdown"),
@@ -292,6 +303,7 @@ mod tests {
         };
         assert_eq!(through(Message::worker_ready(7, 1.5)).slot(), Some(7));
         assert_eq!(through(Message::worker_full(7, 1.5)).slot(), Some(7));
+        assert_eq!(through(Message::worker_draining(7, 1.5)).slot(), Some(7));
         assert_eq!(through(Message::worker_failed("no ring", 1.5)).reason(), Some("no ring"));
         let drain = Duration::from_millis(1500);
         assert_eq!(through(Message::shutdown(drain, 1.5)).drain(), Some(drain));

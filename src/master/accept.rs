@@ -226,7 +226,8 @@ impl<I: Io + Processes> Master<I> {
 
 /// Arrivals taken from one listener in one pass, so that others get their turn.
 const SWEEP_MAX: usize = 64;
-/// More than a backlog can hold (`backlog` is at most 65535): no listener keeps the master for ever.
+/// More than a backlog can hold (`backlog` is at most 65535): no listener keeps the master for
+/// ever.
 const BACKLOG_MAX: usize = 1 << 17;
 /// How long accepting pauses when descriptors have run out and none is closed.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -132,6 +132,10 @@ impl<I: Io + Processes> Master<I> {
                 ErrnoClass::Close => self.channel_broken(line, ChannelFault::Failed(errno), now),
             }
         }
+        // A control message that waited for the channel goes next, unless it waits for its retry.
+        if self.processes.get(&line).is_some_and(|process| process.retry_at.is_none()) {
+            self.pass_control(line);
+        }
         self.join(line);
     }
 }

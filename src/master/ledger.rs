@@ -1,9 +1,9 @@
-//! What became of every connection: accepted = served + refused + cut + open, and what is in transit
-//! to whom. Pure.
+//! What became of every connection: accepted = served + refused + cut + open, and what is in
+//! transit to whom. Pure.
 //!
-//! A connection is counted where it is decided: the master counts what it accepts, refuses and hands
-//! over; a worker counts on its line what it takes and how that ends. What a dead worker left open
-//! is cut. What was on its way to it goes to others, and counts for them.
+//! A connection is counted where it is decided: the master counts what it accepts, refuses and
+//! hands over; a worker counts on its line what it takes and how that ends. What a dead worker left
+//! open is cut. What was on its way to it goes to others, and counts for them.
 
 use crate::io::{Fd, Instant};
 use crate::ipc::board::Line;
@@ -113,7 +113,8 @@ impl Ledger {
         transit.handed += (transit.copies.len() - before) as u64;
     }
 
-    /// The worker says that it has received so many: gives back the copies this covers, for closing.
+    /// The worker says that it has received so many: gives back the copies this covers, for
+    /// closing.
     pub fn settle(&mut self, line: u32, received: u64) -> impl Iterator<Item = Fd> + '_ {
         self.transit
             .get_mut(&line)
@@ -319,5 +320,164 @@ impl fmt::Display for Report {
             " redispatched={} deaths={} killed={} drained_served={} drained_cut={}",
             self.redispatched, self.deaths, self.killed, self.drained_served, self.drained_cut
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LINES: u32 = 3;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Accept(u8),
+        Refuse,
+        HandOver {
+            line: u32,
+            count: u8,
+        },
+        /// The worker takes some of what it was handed, and accepts some by itself.
+        Take {
+            line: u32,
+            count: u8,
+            own: u8,
+        },
+        Close {
+            line: u32,
+            reason: usize,
+        },
+        Settle(u32),
+        Die(u32),
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        let line = || 0..LINES;
+        prop_oneof![
+            (1_u8..9).prop_map(Step::Accept),
+            Just(Step::Refuse),
+            (line(), 1_u8..9).prop_map(|(line, count)| Step::HandOver { line, count }),
+            (line(), 0_u8..9, 0_u8..3).prop_map(|(line, count, own)| Step::Take {
+                line,
+                count,
+                own
+            }),
+            (line(), 0..CloseReason::ALL.len())
+                .prop_map(|(line, reason)| Step::Close { line, reason }),
+            line().prop_map(Step::Settle),
+            line().prop_map(Step::Die),
+        ]
+    }
+
+    fn arrival(number: u64) -> Arrival {
+        let raw = i32::try_from(number).unwrap();
+        Arrival { fd: Fd::new(raw), listener: 0, at: Instant::default() }
+    }
+
+    proptest! {
+        #[test]
+        fn the_books_balance_and_every_copy_comes_back_once(
+            steps in prop::collection::vec(any_step(), 0..200),
+        ) {
+            let mut ledger = Ledger::default();
+            let mut lines: Vec<Line> = (0..LINES).map(|_| Line::detached()).collect();
+            (0..LINES).for_each(|line| ledger.begin(line));
+            // Waiting, and in transit to each line in order: numbers of connections.
+            let mut waiting: VecDeque<u64> = VecDeque::new();
+            let mut in_transit: Vec<VecDeque<u64>> = vec![VecDeque::new(); LINES as usize];
+            let mut accepted = 0;
+            let mut own_accepts = 0;
+            for step in steps {
+                match step {
+                    Step::Accept(count) => for _ in 0..count {
+                        ledger.accept();
+                        waiting.push_back(accepted);
+                        accepted += 1;
+                    },
+                    Step::Refuse => if waiting.pop_front().is_some() {
+                        ledger.refuse(RefuseReason::PendingMax);
+                    },
+                    Step::HandOver { line, count } => {
+                        let count = usize::from(count).min(waiting.len());
+                        let batch: Vec<u64> = waiting.drain(..count).collect();
+                        ledger.hand_over(line, batch.iter().map(|&number| arrival(number)));
+                        in_transit[line as usize].extend(batch);
+                    }
+                    Step::Take { line, count, own } => {
+                        let index = line as usize;
+                        let unread = ledger.handed(line) - lines[index].get(Counter::Received);
+                        let count = u64::from(count).min(unread);
+                        lines[index].add(Counter::Received, count);
+                        lines[index].add(Counter::Adopted, count + u64::from(own));
+                        own_accepts += u64::from(own);
+                    }
+                    Step::Close { line, reason } => {
+                        let line = &lines[line as usize];
+                        if line.open() > 0 {
+                            line.close(CloseReason::ALL[reason]);
+                        }
+                    }
+                    Step::Settle(line) => {
+                        let received = lines[line as usize].get(Counter::Received);
+                        for fd in ledger.settle(line, received) {
+                            let number = in_transit[line as usize].pop_front();
+                            prop_assert_eq!(number, u64::try_from(fd.raw()).ok());
+                        }
+                    }
+                    Step::Die(line) => {
+                        let index = line as usize;
+                        let received = lines[index].get(Counter::Received);
+                        let settled = ledger.settle(line, received).count();
+                        in_transit[index].drain(..settled);
+                        let back: Vec<u64> = ledger
+                            .recover(line)
+                            .iter()
+                            .map(|arrival| u64::try_from(arrival.fd.raw()).unwrap())
+                            .collect();
+                        prop_assert_eq!(&back, &Vec::from(in_transit[index].split_off(0)));
+                        back.into_iter().rev().for_each(|number| waiting.push_front(number));
+                        ledger.bury(line, &lines[index]);
+                        lines[index] = Line::detached();
+                        ledger.begin(line);
+                    }
+                }
+                let living = lines.iter().zip(0..).map(|(line, index)| (index, *line, 0));
+                let report = ledger.report(living, waiting.len() as u64);
+                prop_assert!(report.balances(), "{report}");
+                prop_assert_eq!(report.accepted, accepted + own_accepts);
+                let copies = in_transit.iter().any(|line| !line.is_empty());
+                prop_assert_eq!(ledger.has_copies(), copies);
+            }
+        }
+    }
+
+    #[test]
+    fn a_worker_that_claims_more_than_it_was_given_gets_what_there_is() {
+        let mut ledger = Ledger::default();
+        ledger.begin(0);
+        ledger.hand_over(0, [arrival(1), arrival(2)].into_iter());
+        assert_eq!(ledger.settle(0, u64::MAX).count(), 2);
+        assert_eq!(ledger.settle(0, 0).count(), 0, "nor does it take back");
+        assert_eq!(ledger.handed(0), 2);
+    }
+
+    #[test]
+    fn a_report_says_what_was_cut_and_whether_the_drain_was_clean() {
+        let mut ledger = Ledger::default();
+        ledger.begin(0);
+        let line = Line::detached();
+        line.add(Counter::Adopted, 3);
+        line.close(CloseReason::Drain);
+        line.close(CloseReason::Reset);
+        let report = ledger.report([(0, line, 0)].into_iter(), 0);
+        assert!(report.is_clean(), "a reset is the peer's doing");
+        ledger.bury(0, &line);
+        let mut after = ledger.report(std::iter::empty(), 0);
+        after.since(&report);
+        assert!(!after.is_clean());
+        let want = "accepted=3 served=1 refused=0 cut=2 open=0 reset=1 worker_died=1 \
+                    redispatched=0 deaths=1 killed=0 drained_served=0 drained_cut=1";
+        assert_eq!(after.to_string(), want);
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A listener has one reader at a time. One that is the master's alone is read with a multishot
 //! accept. One that belongs to a slot is read by the slot's worker while that is ready, and by the
-//! master while it is not: with a poll and single accepts, because an accept that is under way would
-//! take arrivals from the next reader.
+//! master while it is not: with a poll and single accepts, because an accept that is under way
+//! would take arrivals from the next reader.
 
 /// How the master is woken by a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub enum Reader {
 }
 
 impl Reader {
-    /// Who should read the listener of this slot (`None`: the master's alone). `served`: the slot has
-    /// a ready worker with room; `open`: the master takes connections now.
+    /// Who should read the listener of this slot (`None`: the master's alone). `served`: the slot
+    /// has a ready worker with room; `open`: the master takes connections now.
     #[must_use]
     pub fn of(slot: Option<u32>, served: impl Fn(u32) -> bool, open: bool) -> Self {
         match slot {

@@ -236,6 +236,7 @@ impl<I: Io + Processes> Master<I> {
             self.workers.next_deadline(),
             self.pending.next_deadline(),
             self.refusals.next_deadline(),
+            self.refusals.is_sending().then_some(now),
             self.accepting.next_deadline(),
             self.signals.retry_at,
             self.phase.next_deadline(),

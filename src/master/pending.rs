@@ -8,8 +8,8 @@ use std::time::Duration;
 /// The connections that wait for a worker, oldest first.
 ///
 /// When `max` wait, accepting pauses, so that the kernel's backlog takes over; it resumes at half,
-/// so that it does not stutter. What comes nevertheless (a multishot accept drains what it finds) is
-/// too much, and to be refused.
+/// so that it does not stutter. What comes nevertheless (a multishot accept drains what it finds)
+/// is too much, and to be refused.
 #[derive(Debug)]
 pub struct Pending {
     queue: VecDeque<Arrival>,

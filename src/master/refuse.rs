@@ -1,9 +1,9 @@
-//! Answers 503 and closes without a reset: receive what is unread, send, end our half, linger, join,
-//! close.
+//! Answers 503 and closes without a reset: receive what is unread, send, end our half, linger,
+//! join, close.
 //!
 //! A close with unread bytes resets the connection, and the reset destroys the answer on its way
-//! (RFC 9112 §9.6). So a receive is armed first, and it drops what comes until the peer closes or the
-//! linger is over.
+//! (RFC 9112 §9.6). So a receive is armed first, and it drops what comes until the peer closes or
+//! the linger is over.
 
 use crate::io::{Completion, ErrnoClass, Fd, Half, Instant, Io, Kind, Op, SendNow, Token};
 use std::collections::BTreeMap;
@@ -96,6 +96,13 @@ impl Refusals {
     /// The `wait` has sent them; which of them failed is in its completions.
     pub fn waited(&mut self) {
         self.lent.append(&mut self.sending);
+    }
+
+    /// Whether the next `wait` sends anything. Then it must not sleep: what is out makes no
+    /// completion, and its linger is to begin.
+    #[must_use]
+    pub fn is_sending(&self) -> bool {
+        !self.sending.is_empty()
     }
 
     /// The answer did not go out whole: the peer is gone, or does not read even so little.

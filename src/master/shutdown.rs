@@ -168,4 +168,4 @@ impl<I: Io + Processes> Master<I> {
 /// How long a drain tries to give what was accepted to workers that have no room.
 const SETTLE: Duration = Duration::from_millis(500);
 /// How long after the drain's deadline a worker may take to cut and exit.
-const KILL_GRACE: Duration = Duration::from_millis(500);
+pub(super) const KILL_GRACE: Duration = Duration::from_millis(500);

@@ -2,6 +2,7 @@
 
 use super::Master;
 use super::ledger::{self, Arrival};
+use super::shutdown::KILL_GRACE;
 use super::workers::{Action, State};
 use crate::error::{Error, ErrorKind};
 use crate::event::{ChannelFault, Event, KillReason};
@@ -197,6 +198,10 @@ impl<I: Io + Processes> Master<I> {
             }
             // It wakes us: the board says who reads its listeners now.
             MessageType::WorkerFull => {}
+            MessageType::WorkerDraining => {
+                let kill_at = now.after(self.drain_timeout).after(KILL_GRACE);
+                self.workers.leaves(line, kill_at, now);
+            }
             // An application's own; nobody here asks for them.
             MessageType::ConnectionClosed | MessageType::WorkerMetrics => {}
             MessageType::Shutdown | MessageType::Reload | MessageType::Other(_) => {
@@ -214,8 +219,8 @@ impl<I: Io + Processes> Master<I> {
         }
     }
 
-    /// The channel is used no more. That alone is no death: the worker is given a grace to exit, and
-    /// a worker that has just died is reaped before anybody speaks of its channel.
+    /// The channel is used no more. That alone is no death: the worker is given a grace to exit,
+    /// and a worker that has just died is reaped before anybody speaks of its channel.
     pub(super) fn channel_broken(&mut self, line: u32, fault: ChannelFault, now: Instant) {
         self.reap_one(line, now);
         let Some(process) = self.processes.get_mut(&line) else { return };

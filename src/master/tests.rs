@@ -280,6 +280,20 @@ fn out_of_descriptors_with_clients_that_stay_the_backlog_waits() {
 }
 
 #[test]
+fn a_wait_that_sends_an_answer_does_not_sleep() {
+    let mut stage = Stage::new(Mode::Centralized, 1, &[("pending_timeout", "10ms")]);
+    stage.kernel.borrow_mut().stubborn = true;
+    stage.connect(0);
+    stage.settle();
+    let now = stage.kernel.borrow().now.after(millis(10));
+    stage.kernel.borrow_mut().now = now;
+    stage.turn();
+    assert_eq!(stage.master.next_deadline(now), Some(now));
+    stage.step();
+    assert!(stage.master.next_deadline(now).is_some_and(|at| at > now), "it lingers");
+}
+
+#[test]
 fn a_refused_client_that_stays_is_closed_after_its_linger() {
     let options = [("pending_timeout", "10ms"), ("linger_timeout", "300ms")];
     let mut stage = Stage::new(Mode::Centralized, 1, &options);
@@ -327,9 +341,9 @@ fn a_worker_that_says_nonsense_is_replaced() {
         let log = stage.log();
         assert!(log[0].starts_with("channel of a worker broken: slot=0 pid=100"), "{log:?}");
         stage.connect(0);
-        stage.pass_time(millis(999));
+        stage.pass_time(millis(1499));
         assert_eq!(stage.inbox(0), 0, "gets nothing any more");
-        assert!(stage.is_alive(0), "has a second to exit by itself");
+        assert!(stage.is_alive(0), "has a second and a half to exit by itself");
         stage.pass_time(millis(2));
         assert!(!stage.is_alive(0));
         stage.say_ready(1);
@@ -342,7 +356,7 @@ fn a_worker_that_says_nonsense_is_replaced() {
 fn end_of_file_alone_is_no_death_but_is_not_for_long() {
     let mut stage = Stage::ready(Mode::Centralized, 1, &[]);
     stage.hang_up(0);
-    stage.pass_time(millis(999));
+    stage.pass_time(millis(1499));
     assert!(stage.is_alive(0));
     assert_eq!(stage.processes(), 1);
     stage.pass_time(millis(2));
@@ -424,6 +438,15 @@ fn a_drain_hands_over_what_was_accepted_and_lets_workers_finish() {
         assert!(report.is_clean());
         assert_eq!((report.deaths, report.killed, report.drained_served), (2, 0, 3));
     }
+}
+
+#[test]
+fn a_drain_that_begins_with_a_message_on_its_way_is_told_after_it() {
+    let mut stage = Stage::ready(Mode::Shared, 1, &[("drain_timeout", "0s")]);
+    stage.connect(0);
+    stage.signal(TERM);
+    let report = end(&mut stage);
+    assert_eq!((report.served, report.killed), (1, 0), "{report}");
 }
 
 #[test]

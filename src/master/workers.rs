@@ -1,5 +1,5 @@
-//! The table of worker slots and of the lives in them: who boots, serves, drains, is killed, and when
-//! the next one is spawned. Pure.
+//! The table of worker slots and of the lives in them: who boots, serves, drains, is killed, and
+//! when the next one is spawned. Pure.
 //!
 //! A slot is a place in the pool; a life is one process in it. A life is known by its line on the
 //! board, which no two lives share, so that a slot may have an old and a new one at a time.
@@ -261,6 +261,19 @@ impl Workers {
         }
     }
 
+    /// It drains because somebody else told it to: its successor is spawned at once, and does not
+    /// wait for its end.
+    pub fn leaves(&mut self, line: u32, deadline: Instant, now: Instant) {
+        self.drain(line, deadline);
+        let Some(life) = self.lives.get(&line).filter(|life| life.state == State::Draining) else {
+            return;
+        };
+        let entry = &mut self.slots[life.slot as usize];
+        if entry.next == Next::Life(line) {
+            entry.next = if self.stopping { Next::Never } else { Next::Spawn(now) };
+        }
+    }
+
     /// Its channel is not used any more, for whatever reason: it gets nothing new, has a grace to
     /// exit by itself, and is then killed.
     pub fn channel_gone(&mut self, line: u32, now: Instant) {
@@ -437,8 +450,9 @@ const HEALTHY_RUN: Duration = Duration::from_secs(1);
 const HEALTHY_DELAYS: u32 = 10;
 const BACK_OFF: Duration = Duration::from_millis(50);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
-/// How long a worker whose channel is gone may take to exit: its own drain in that case is as long.
-const CHANNEL_GRACE: Duration = Duration::from_secs(1);
+/// How long a worker whose channel is gone may take to exit: its own drain in that case takes a
+/// second, and ends with a cut and an exit that must not race with our KILL.
+const CHANNEL_GRACE: Duration = Duration::from_millis(1500);
 /// How long until a KILL that was followed by no death is repeated.
 const KILL_AGAIN: Duration = Duration::from_secs(1);
 /// How long a channel without room is left alone when its worker's counter does not move.

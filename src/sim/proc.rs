@@ -256,7 +256,10 @@ impl State {
         if let Some(parent) = self.processes[pid].parent {
             self.notify(parent, SIGCHLD);
         }
-        let pidfds = |file: &Option<super::kernel::File>| matches!(file.as_ref().map(|file| &file.body), Some(Body::Pidfd(of)) if *of == pid);
+        let pidfds = |file: &Option<super::kernel::File>| {
+            let body = file.as_ref().map(|file| &file.body);
+            matches!(body, Some(Body::Pidfd(of)) if *of == pid)
+        };
         for file in (0..self.files.len()).filter(|at| pidfds(&self.files[*at])).collect::<Vec<_>>()
         {
             self.wake(file, Wake::Readable);

@@ -194,6 +194,9 @@ impl Ring {
 
     /// Enters the kernel until the submission queue is empty.
     fn enter(&mut self, want: u32, timeout: Option<Timespec>) {
+        // Before any receive goes out: else the many that fill the queue early would all starve,
+        // and the last ones get the buffers, pass after pass.
+        self.buffers.publish();
         let mut want = want;
         loop {
             self.submissions.sync();
@@ -341,7 +344,6 @@ impl Io for Ring {
         done: &mut Vec<Completion>,
     ) {
         const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-        self.buffers.publish();
         let mut two_parts = std::mem::take(&mut self.two_parts);
         two_parts.reserve(sends.len());
         for send in sends {

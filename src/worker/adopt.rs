@@ -2,12 +2,12 @@
 
 use super::{CHANNEL, Connection, NOT_DIRTY, Phase, Worker};
 use super::{Drain, InFlight, Step, Timer, drain};
-use crate::io::{Completion, ErrnoClass, Fd, Io, Kind, Message, Op, Owned, Token};
+use crate::io::{Completion, Errno, ErrnoClass, Fd, Io, Kind, Message, Op, Owned, Token};
 use crate::ipc::board::WorkerState;
 use crate::ipc::handoff::{self, Handoff};
 use crate::ipc::message::{CONTROL_MAX, Message as Control, MessageType};
 use crate::protocol::Protocol;
-use crate::stats::Counter;
+use crate::stats::{CloseReason, Counter};
 use std::time::Duration;
 
 /// Most arrivals taken from one listener in one pass; the rest waits for the next.
@@ -37,10 +37,15 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     /// TERM, the only signal of that descriptor.
     pub(super) fn on_signal(&mut self, completion: &Completion) {
         let _ = self.io.reclaim(completion.token);
-        if completion.result.is_ok() {
-            self.begin_drain(self.limits.drain);
-            self.arm_signals();
+        match completion.result.map_err(Errno::class) {
+            Ok(_) => {
+                self.leaving |= self.drain.is_serving();
+                self.begin_drain(self.limits.drain);
+            }
+            Err(ErrnoClass::Retry | ErrnoClass::Pause) => {}
+            Err(ErrnoClass::Close | ErrnoClass::Expected) => return,
         }
+        self.arm_signals();
     }
 
     /// Watches our own listeners, as long as there is room for what arrives.
@@ -69,11 +74,19 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         }
     }
 
+    /// Once: the master hands nothing more to us, reads our listeners and spawns our successor.
+    pub(super) fn tell_leaving(&mut self) {
+        if self.leaving && !self.passing {
+            self.leaving = false;
+            self.say(&Control::worker_draining(self.slot, self.stamp()));
+        }
+    }
+
     /// A message of the master came, or its end-of-file.
     pub(super) fn on_receive(&mut self, completion: &Completion) {
         let message = match self.io.reclaim(completion.token) {
             Some(Owned::Message(message)) if completion.result.is_ok() => message,
-            _ => match completion.result.map_err(crate::io::Errno::class) {
+            _ => match completion.result.map_err(Errno::class) {
                 Err(ErrnoClass::Retry | ErrnoClass::Pause) => {
                     self.line.add(Counter::OutOfFds, 1);
                     return self.arm_channel();
@@ -136,11 +149,16 @@ impl<I: Io, P: Protocol> Worker<I, P> {
 
     /// Something arrived on a listener of ours, or the kernel stopped watching it.
     pub(super) fn on_poll(&mut self, completion: &Completion) {
-        let Some(listener) = self.listeners.get_mut(completion.token.slot as usize) else { return };
+        let index = completion.token.slot as usize;
+        let Some(listener) = self.listeners.get_mut(index) else { return };
         listener.armed &= completion.more;
         listener.left_over = true;
-        let over = !listener.armed && !self.drain.is_serving();
-        if let Some(fd) = listener.fd.take_if(|_| over) {
+        if listener.armed || self.drain.is_serving() {
+            return;
+        }
+        // The last close resets what is queued: what came since the drain began is taken first.
+        while self.accept_some(index, ACCEPTS_A_PASS) {}
+        if let Some(fd) = self.listeners[index].fd.take() {
             self.io.close(fd);
         }
     }
@@ -166,16 +184,18 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             let Some(fd) = &listener.fd else { return false };
             match self.io.accept(fd).map_err(|errno| (errno, errno.class())) {
                 Ok(fd) => self.adopt(fd, false),
-                Err((crate::io::Errno::Again, _)) => return false,
+                Err((Errno::Again, _)) => return false,
                 Err((_, ErrnoClass::Retry)) => {}
-                Err((_, ErrnoClass::Pause)) => {
+                // What struck one arrival (a firewall's refusal) says nothing of the next: it is
+                // looked at again after the pause.
+                Err((_, ErrnoClass::Pause | ErrnoClass::Close)) => {
                     // The kernel's queue holds them meanwhile.
                     self.line.add(Counter::OutOfFds, 1);
                     self.accept_pause = Some(self.now.after(ACCEPT_PAUSE));
                     self.unwatch(index);
                     return false;
                 }
-                Err((_, ErrnoClass::Close | ErrnoClass::Expected)) => return false,
+                Err((_, ErrnoClass::Expected)) => return false,
             }
         }
         true
@@ -209,8 +229,10 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         });
         self.arm_recv(key);
         self.apply(key, next);
-        if !self.drain.is_serving() {
-            self.tell(key, super::tell::Event::Drain);
+        match self.drain {
+            Drain::Serving => {}
+            Drain::Until(_) => self.tell(key, super::tell::Event::Drain),
+            Drain::Cutting => self.finish(key, CloseReason::DrainDeadline),
         }
     }
 
@@ -239,7 +261,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     pub(super) fn cut_all(&mut self) {
         debug_assert_eq!(self.drain, Drain::Cutting);
         for key in self.connections.keys() {
-            self.finish(key, crate::stats::CloseReason::DrainDeadline);
+            self.finish(key, CloseReason::DrainDeadline);
         }
     }
 

@@ -142,6 +142,8 @@ pub struct Worker<I: Io, P: Protocol> {
     passing: bool,
     /// The master knows that we have no room.
     told_full: bool,
+    /// Somebody else than the master told us to drain, and it does not know.
+    leaving: bool,
     ended: bool,
 }
 
@@ -184,6 +186,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             fired: Vec::new(),
             passing: false,
             told_full: false,
+            leaving: false,
             ended: false,
             limits,
             io,
@@ -231,6 +234,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         self.expire();
         self.rearm_starved();
         self.arm_listeners();
+        self.tell_leaving();
         self.finish_drain();
         self.deadline()
     }

@@ -120,7 +120,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn only_live_keys_find_their_own(ops in prop::collection::vec((any::<bool>(), 0usize..8), 0..200)) {
+        fn only_live_keys_find_their_own(
+            ops in prop::collection::vec((any::<bool>(), 0usize..8), 0..200)
+        ) {
             let mut slots = Slots::with_capacity(4);
             let (mut live, mut dead) = (Vec::new(), Vec::new());
             for (count, (insert, which)) in ops.into_iter().enumerate() {

@@ -194,8 +194,8 @@ fn killed_owner_ours() {
 
 /// The dying ring goes on accepting for some milliseconds, also those who come after the kill.
 fn dying_owner_naive() {
-    let lost = (0..ROUNDS).map(|_| lost_at_a_death(Kind::Accept)).sum::<usize>();
-    assert!(lost > 0, "of {}", ROUNDS * CLIENTS);
+    // A quiet machine may need a few more rounds to show it; most need one.
+    assert!((0..ROUNDS * 10).any(|_| lost_at_a_death(Kind::Accept) > 0), "the trap is not there");
 }
 
 fn dying_owner_ours() {

@@ -83,7 +83,7 @@ fn boot(
         "fail" => return Err(format!("no database for slot {}", worker.slot())),
         "panic" => panic!("no database for slot {}", worker.slot()),
         "abort" => std::process::abort(),
-        #[expect(clippy::disallowed_methods, reason = "an application may do that")]
+        #[expect(clippy::exit, clippy::disallowed_methods, reason = "an application may")]
         "exit" => std::process::exit(7),
         "hang" => std::thread::park(),
         // Only the first life of each slot comes up.
@@ -95,7 +95,7 @@ fn boot(
         "/workers" => response.text(format!("{{\"pid\":{pid}}}")),
         "/panic" => panic!("as asked"),
         "/abort" => std::process::abort(),
-        #[expect(clippy::disallowed_methods, reason = "an application may do that")]
+        #[expect(clippy::exit, clippy::disallowed_methods, reason = "an application may")]
         "/exit" => std::process::exit(7),
         _ => response.text("Hello, World!"),
     })

@@ -1,5 +1,5 @@
-//! A client that says exactly what a case wants and reads answers as RFC 9112 frames them. Everything
-//! is bounded by [`PATIENCE`].
+//! A client that says exactly what a case wants and reads answers as RFC 9112 frames them.
+//! Everything is bounded by [`PATIENCE`].
 
 use std::io::{self, BufRead, BufReader, Error, ErrorKind, Read, Write};
 use std::net::TcpStream;

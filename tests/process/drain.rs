@@ -1,11 +1,12 @@
-//! The end of a pool and of one worker: what runs is finished, what idles is let go, what is stuck is
-//! cut in time; and the books agree with what the clients counted.
+//! The end of a pool and of one worker: what runs is finished, what idles is let go, what is stuck
+//! is cut in time; and the books agree with what the clients counted.
 
 use crate::client::{Client, PATIENCE};
 use crate::harness::Case;
 use crate::load::{Clients, go_on_for, under_load};
 use crate::raw::signal;
-use crate::server::{Server, Stopwatch, gone, port_is_free};
+use crate::server::{Server, Stopwatch, gone, port_is_free, state};
+use std::io::ErrorKind;
 use std::time::Duration;
 
 pub(crate) const CASES: &[Case] = &[
@@ -63,8 +64,8 @@ fn finishes(mode: &str) {
     assert_eq!((books.get("served"), books.get("cut")), (16, 0), "{books:?}");
 }
 
-/// TERM while clients ask without pause. What was accepted is served; what comes later is refused by
-/// the kernel.
+/// TERM while clients ask without pause. What was accepted is served; what comes later is refused
+/// by the kernel.
 fn under_fire(mode: &str) {
     let server = Server::start(&format!("--mode {mode} --workers 2"));
     server.await_ready(2);
@@ -78,15 +79,18 @@ fn under_fire(mode: &str) {
         assert_eq!(server.exit_code(PATIENCE), Some(0), "{}", server.log());
         server
     });
-    let began: u64 = tally.answered + tally.refused + tally.failures.len() as u64;
-    println!("answered={} of {began}, closed while idle={}", tally.answered, tally.closed.len());
-    let failed = tally.failures.iter().filter(|failure| !failure.is_refused_connect());
-    let failed: Vec<_> = failed.collect();
-    assert!(failed.is_empty(), "{failed:?}");
-    assert_eq!(tally.refused, 0);
+    let count = |kind| tally.failures.iter().filter(|failure| failure.error.kind() == kind).count();
+    let (late, reset) = (count(ErrorKind::ConnectionRefused), count(ErrorKind::ConnectionReset));
+    println!("answered={} refused by the kernel={late} reset by it={reset}", tally.answered);
+    assert_eq!(tally.failures.len(), late + reset, "{:?}", tally.failures);
+    // Between the last accept from a listener and its close the kernel takes arrivals of its own
+    // accord, and the close resets them: at most once a client, which is refused from then on.
+    assert!(reset <= load.steady + load.short, "{reset}");
+    assert!(tally.closed.is_empty() && tally.refused == 0, "{:?}", tally.closed);
     assert_eq!(server.exit_code(Duration::ZERO), Some(0));
-    server.books().check();
-    assert_eq!(server.books().get("cut"), server.books().get("client_aborted"));
+    let books = server.books();
+    books.check();
+    assert_eq!((books.get("cut"), books.get("refused")), (0, 0), "{books:?}");
 }
 
 fn idle(mode: &str) {
@@ -165,26 +169,33 @@ fn int_and_quit() {
     }
 }
 
+/// Its successor does not wait for its end, and nobody waits for it.
 fn one_worker(mode: &str) {
     let server = Server::start(&format!("--mode {mode} --workers 2"));
     server.await_ready(2);
     let drained = server.workers()[0];
     let load = Clients { steady: 4, short: 4 };
-    let clients = slow_clients(&server, 8, 300);
+    let clients = slow_clients(&server, 8, 1000);
     let ((), tally) = under_load(server.address(), load, || {
         signal(drained, libc::SIGTERM);
         server.await_ready(3);
+        assert!(state(drained).is_some(), "it has clients that wait for their answers");
+        for _ in 0..16 {
+            let began = Stopwatch::start();
+            let reply = server.connect().get("/workers").expect("somebody serves");
+            assert_ne!(reply.pid(), drained);
+            assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+        }
         for mut client in clients {
-            assert_eq!(client.reply().expect("it was under way").text(), "300 ms later\n");
+            assert_eq!(client.reply().expect("it was under way").text(), "1000 ms later\n");
         }
         gone(&[drained], PATIENCE);
-        go_on_for(Duration::from_millis(100));
     });
     tally.is_clean();
     for closed in &tally.closed {
         assert_eq!(closed.worker, Some(drained), "{closed:?}");
     }
-    let line = server.await_log(&format!("pid={drained} exit"));
+    let line = server.await_log(&format!("worker ended: slot=0 pid={drained} exit code 0"));
     assert!(line.contains("open=0"), "{line}");
     let (code, log) = server.stop();
     assert_eq!(code, Some(0), "{log}");

@@ -77,8 +77,8 @@ fn room_again(mode: &str) {
     }
 }
 
-/// What arrives while as many wait as may is the kernel's to keep. What one pass of the master finds
-/// is another matter: it is accepted already, and told.
+/// What arrives while as many wait as may is the kernel's to keep. What one pass of the master
+/// finds is another matter: it is accepted already, and told.
 fn too_many() {
     let options = "--workers 1 --connections-max 2 --pending-max 3 --pending-timeout 60s";
     let server = Server::start(&format!("--mode centralized {options}"));

@@ -24,7 +24,8 @@ pub(crate) const CASES: &[Case] = &[
     ("kill::a_worker_that_keeps_dying_waits", keeps_dying),
 ];
 
-/// Half of the bound that issue 2 allows a test is for the machine.
+/// What a test allows on a busy machine; `benches/respawn.rs` holds the 99th percentile to 5 ms. Of
+/// three kills the middle one counts.
 const ANSWERS_AGAIN: Duration = Duration::from_millis(50);
 
 const LOAD: Clients = Clients { steady: 6, short: 4 };

@@ -41,13 +41,6 @@ pub(crate) struct Failure {
     pub(crate) error: io::Error,
 }
 
-impl Failure {
-    /// Nobody listened any more.
-    pub(crate) fn is_refused_connect(&self) -> bool {
-        self.error.kind() == ErrorKind::ConnectionRefused
-    }
-}
-
 impl Tally {
     fn add(&mut self, other: Self) {
         self.connected += other.connected;

@@ -125,7 +125,7 @@ fn connections_max_shared() {
 /// The worker says this on its channel. It still answers, is replaced, and nobody else notices.
 #[track_caller]
 fn check_replaced(mode: &str, say: &str, fault: &str) {
-    let mut server = Server::start(&[("mode", mode), ("workers", "2")]);
+    let mut server = Server::start(&[("mode", mode), ("workers", "2"), ("message_max", "4k")]);
     let before = server.workers();
     let mut client = server.connect();
     client.get("/pid");
@@ -153,7 +153,7 @@ fn bad_messages() {
     check_replaced("shared", "/channel?say=garbage", "not JSON");
     check_replaced("centralized", "/channel?say=ready", "READY twice");
     check_replaced("centralized", "/channel?say=shutdown", "a worker does not say shutdown");
-    check_replaced("shared", "/channel?say=long&bytes=2000", "cut, or with descriptors");
+    check_replaced("shared", "/channel?say=long&bytes=5000", "cut, or with descriptors");
     check_replaced("centralized", "/channel?say=long&bytes=100000", "cut, or with descriptors");
     check_replaced("centralized", "/channel?say=descriptors", "cut, or with descriptors");
 }
@@ -175,7 +175,7 @@ fn strange_messages() {
 fn boot_timeout() {
     for mode in ["shared", "centralized"] {
         let settings = [("mode", mode), ("workers", "2"), ("boot_timeout", "400ms")];
-        let plan = Plan { settings: &settings, hangs: true, ..Plan::default() };
+        let plan = Plan { settings: &settings, hangs: 1, ..Plan::default() };
         let start = now();
         let mut server = Server::with(plan);
         // Also what the kernel gives to the listener of the slot that hangs.
@@ -194,8 +194,8 @@ fn boot_timeout() {
 
 /// A pool of which no worker ever boots ends with the reason, and its clients are told.
 fn boot_failure() {
-    let settings = [("mode", "centralized"), ("boot_timeout", "400ms")];
-    let plan = Plan { settings: &settings, hangs: true, ..Plan::default() };
+    let settings = [("mode", "centralized"), ("boot_timeout", "200ms")];
+    let plan = Plan { settings: &settings, hangs: u32::MAX, ..Plan::default() };
     let server = Server::with(plan);
     let mut early = server.connect();
     early.get("/");
@@ -260,7 +260,7 @@ fn drain_deadline() {
     server.eventually("read", |server| server.count(Counter::Requests) == 1);
     let start = now();
     server.terminate();
-    let books = server.wait(0);
+    let books = server.wait(1);
     assert!(since(start) >= Duration::from_millis(400), "{:?}", since(start));
     assert!(since(start) < SOON / 2, "{:?}", since(start));
     assert_eq!(books.get(CloseReason::DrainDeadline.name()), 1);

@@ -25,8 +25,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(10);
 pub(crate) struct Plan<'a> {
     /// Options by name, as [`Config::set`] takes them.
     pub settings: &'a [(&'a str, &'a str)],
-    /// The factory of the first worker of slot 0 hangs.
-    pub hangs: bool,
+    /// So many factories of slot 0 hang, one after the other.
+    pub hangs: u32,
     /// RLIMIT_NOFILE of the pool.
     pub descriptors: Option<u64>,
 }
@@ -72,7 +72,7 @@ impl Server {
         let listening = server.event("listening:");
         let port = listening.rsplit(':').next().and_then(|port| port.parse().ok());
         server.port = port.expect("a TCP address");
-        if !plan.hangs {
+        if plan.hangs == 0 {
             (0..workers).for_each(|_| drop(server.event("worker ready")));
         }
         server.board = server.find_board();
@@ -318,7 +318,7 @@ fn serve(plan: Plan<'_>, config: Config, events: &UnixStream) -> i32 {
         .on_event(move |event| say(&happened, event.to_string()));
     let hangs = plan.hangs;
     let result = pool.try_serve_with(move |info| {
-        if hangs && (info.slot(), info.generation()) == (0, 0) {
+        if info.slot() == 0 && info.generation() < hangs {
             app::hang();
         }
         Ok::<_, String>(App)

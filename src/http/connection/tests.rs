@@ -44,6 +44,9 @@ impl Handler for App {
                 let _alive = alive;
                 response.text("later");
             }),
+            "/polled" => response.after(Duration::ZERO, |response| {
+                response.after(Duration::ZERO, |response| response.text("polled"));
+            }),
             "/never" => response.after(Duration::from_secs(3600), move |_| drop(alive)),
             "/later-panic" => response.after(Duration::from_millis(1), |_| panic!("planned")),
             "/panic" => panic!("planned"),
@@ -434,6 +437,17 @@ fn a_ticket_is_answered_in_time_and_in_order() {
 }
 
 #[test]
+fn a_ticket_without_a_delay_lets_others_go_on() {
+    let mut script = Script::new(App::default(), &[]);
+    script.send(get("/polled"));
+    assert_eq!((script.text().as_str(), script.deadline_ms()), ("", Some(1)));
+    script.wait_ms(1);
+    assert_eq!((script.text().as_str(), script.deadline_ms()), ("", Some(1)));
+    script.wait_ms(1);
+    assert_eq!(script.text(), "200 OK|D|T|Content-Length: 6||polled");
+}
+
+#[test]
 fn a_request_has_a_limit_in_all() {
     let limit = [("request_timeout", "200ms")];
     let mut script = Script::new(App::default(), &limit);
@@ -737,6 +751,16 @@ fn an_idle_connection_holds_no_buffer() {
         script.send(input);
         assert_eq!(script.connection().carry.capacity() > 0, held, "{input}");
     }
+}
+
+#[test]
+fn the_rest_of_a_long_pipeline_holds_no_more_than_it_needs() {
+    let mut script = Script::new(App::default(), &[]);
+    script.send(get("/later") + &get("/").repeat(500)).send("\r\n");
+    assert!(script.connection().carry.capacity() > 10_000);
+    script.wait_ms(50);
+    assert_eq!(script.connection().carry, b"\r\n");
+    assert!(script.connection().carry.capacity() < 64);
 }
 
 #[test]

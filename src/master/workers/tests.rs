@@ -225,3 +225,25 @@ fn a_line_is_used_again_only_when_it_was_forgotten_and_each_life_has_its_generat
     }
     assert_eq!(seen, [(0, 0), (1, 1), (2, 2), (3, 1)]);
 }
+
+#[test]
+fn a_worker_that_leaves_has_its_successor_at_once_and_is_killed_when_it_stays_too_long() {
+    let mut workers = in_state("Ready");
+    workers.leaves(0, at(700), at(101));
+    assert_eq!(workers.reader(0), None);
+    assert_eq!(workers.poll(at(101)), Some(Action::Spawn { slot: 0, generation: 1, line: 1 }));
+    workers.spawned(0, 1, at(101));
+    let reason = KillReason::DrainTimeout;
+    assert_eq!(workers.poll(at(700)), Some(Action::Kill { line: 0, reason, first: true }));
+    let death = workers.exited(0, Exit::Signal(9, false), at(701)).unwrap();
+    assert!(death.asked && death.delay.is_none());
+    assert_eq!(workers.poll(at(701)), None, "there is one already");
+}
+
+#[test]
+fn a_worker_that_leaves_while_the_pool_stops_has_no_successor() {
+    let mut workers = in_state("Ready");
+    workers.stop();
+    workers.leaves(0, at(700), at(101));
+    assert_eq!(workers.poll(at(101)), None);
+}
