@@ -54,7 +54,7 @@ fn measure(
     contender: Contender,
     idle: usize,
 ) -> Result<Option<Idle>, String> {
-    let Some(server) = Server::start(contender, Setup::default(), settings.server_cpu)? else {
+    let Some(server) = Server::start(contender, Setup::default(), &[settings.server_cpu])? else {
         return Ok(None);
     };
     let alone = sample(settings, &server, &mut Load::connect(ring, server.port, KEEP_ALIVE)?)?.cpu;

@@ -56,7 +56,7 @@ fn measure(
     contender: Contender,
     setup: Setup,
 ) -> Result<(), String> {
-    let Some(server) = Server::start(contender, setup, settings.server_cpu)? else {
+    let Some(server) = Server::start(contender, setup, &settings.cpus)? else {
         return Ok(());
     };
     let plan = Plan { cuts: true, ..CLOSE };
@@ -71,8 +71,8 @@ fn measure(
     }
     absences.sort_unstable();
     let ms = |nanos: u64| nanos as f64 / 1e6;
-    let rank =
-        |percent: usize| ms(absences[(absences.len() * percent / 100).min(absences.len() - 1)]);
+    // Nearest rank: of 100 kills, p99 is the 99th.
+    let rank = |percent: usize| ms(absences[(absences.len() * percent).div_ceil(100).max(1) - 1]);
     println!(
         "  {name:<22} {kills:>6} {rate:>6} {:>8.2} {:>8.2} {:>8.2} {:>9.2} {:>12.2}",
         rank(50),

@@ -47,6 +47,7 @@ pub(crate) struct Settings {
     time: Duration,
     filters: Vec<String>,
     pub(crate) server_cpu: usize,
+    pub(crate) cpus: Vec<usize>,
 }
 
 impl Settings {
@@ -62,7 +63,7 @@ impl Settings {
         sys::adopt_orphans().expect("Linux");
         let descriptors = sys::raise_descriptors().expect("Linux");
         facts(client_cpu, server_cpu, descriptors);
-        sys::pin(client_cpu).expect("a CPU of ours");
+        sys::pin(&[client_cpu]).expect("a CPU of ours");
         Self {
             test,
             rounds: if test { 1 } else { number("ROUNDS", 5).max(1) },
@@ -73,6 +74,7 @@ impl Settings {
             },
             filters,
             server_cpu,
+            cpus,
         }
     }
 
@@ -167,7 +169,7 @@ fn measure(
         plan.connections = plan.connections.min(500);
     }
     let setup = Setup { port: 0, centralized, close: plan.close, defer };
-    let Some(server) = Server::start(contender, setup, settings.server_cpu)? else {
+    let Some(server) = Server::start(contender, setup, &[settings.server_cpu])? else {
         return Ok(None);
     };
     let mut load = Load::connect(ring, server.port, plan)?;
@@ -238,9 +240,10 @@ fn print_row(name: &str, own: &[Sample], floor: &[Sample], centralized: bool) {
     println!();
 }
 
-/// In microseconds.
+/// In microseconds, by nearest rank.
 fn percentile(sorted: &[u64], percent: usize) -> Option<f64> {
-    sorted.get(sorted.len() * percent / 100).map(|nanos| *nanos as f64 / 1e3)
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).map(|nanos| *nanos as f64 / 1e3)
 }
 
 /// Median, least and most.

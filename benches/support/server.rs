@@ -154,14 +154,15 @@ impl Server {
     pub(crate) fn start(
         contender: Contender,
         mut setup: Setup,
-        cpu: usize,
+        cpus: &[usize],
     ) -> Result<Option<Self>, String> {
         // Whatever happens to it, nothing here runs unbounded.
         sys::alarm(LIFE_MAX);
         setup.port = free_port().map_err(|error| error.to_string())?;
         let Some(mut command) = (contender.command)(&setup) else { return Ok(None) };
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null());
-        let hook = move || sys::pin(cpu).and_then(|()| sys::die_with_parent());
+        let cpus = cpus.to_vec();
+        let hook = move || sys::pin(&cpus).and_then(|()| sys::die_with_parent());
         // SAFETY: the hook makes two system calls and allocates nothing.
         unsafe { command.pre_exec(hook) };
         let child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;

@@ -23,13 +23,15 @@ pub(crate) fn cpus() -> io::Result<Vec<usize>> {
     Ok((0..8 * size).filter(member).collect())
 }
 
-/// Puts this process, and what it starts from now on, on one CPU.
-pub(crate) fn pin(cpu: usize) -> io::Result<()> {
+/// Puts this process, and what it starts from now on, on these CPUs.
+pub(crate) fn pin(cpus: &[usize]) -> io::Result<()> {
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
     // SAFETY: zeroed is a valid, empty set.
     let set = unsafe { set.assume_init_mut() };
-    // SAFETY: the index came from `cpus`.
-    unsafe { libc::CPU_SET(cpu, set) };
+    for cpu in cpus {
+        // SAFETY: the index came from `cpus`.
+        unsafe { libc::CPU_SET(*cpu, set) };
+    }
     // SAFETY: the set is as large as said.
     checked(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) })?;
     Ok(())
