@@ -152,8 +152,6 @@ reasons! {
     NotImplemented = Refused, "not_implemented";
     /// 505: an HTTP version that is not 1.0 or 1.1.
     VersionUnsupported = Refused, "version_unsupported";
-    /// 503: the worker had no room.
-    WorkerFull = Refused, "worker_full";
     /// The peer closed in the middle of a request.
     ClientAborted = Cut, "client_aborted";
     /// The peer reset the connection, or it broke.
@@ -166,8 +164,6 @@ reasons! {
     StreamFailed = Cut, "stream_failed";
     /// The drain deadline passed before the answer was out.
     DrainDeadline = Cut, "drain_deadline";
-    /// The pool was told to stop now.
-    Stopped = Cut, "stopped";
 }
 
 #[cfg(test)]

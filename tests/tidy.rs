@@ -219,4 +219,14 @@ fn every_close_reason_has_a_test() {
     };
     let missing = ringfort::stats::CloseReason::ALL.iter().filter(|reason| !tested(reason));
     none("every close reason has a test", missing.map(|reason| format!("{reason:?}")).collect());
+    let sources: String = sources()
+        .into_iter()
+        .filter(|(path, _)| !is_test_file(path))
+        .map(|(_, text)| without_tests(&text).to_owned())
+        .collect();
+    let produced = |reason: &ringfort::stats::CloseReason| {
+        sources.contains(&format!("CloseReason::{reason:?}"))
+    };
+    let idle = ringfort::stats::CloseReason::ALL.iter().filter(|reason| !produced(reason));
+    none("every close reason is produced", idle.map(|reason| format!("{reason:?}")).collect());
 }

@@ -296,7 +296,7 @@ impl Report {
 
     /// Connections that we cut, as opposed to those that their peers did.
     fn cut_by_us(&self) -> u64 {
-        [CloseReason::DrainDeadline.name(), CloseReason::Stopped.name(), WORKER_DIED]
+        [CloseReason::DrainDeadline.name(), WORKER_DIED]
             .iter()
             .filter_map(|name| self.cut.get(name))
             .sum()
