@@ -116,7 +116,8 @@ impl<I: Io + Processes> Master<I> {
                 }
                 process.marks = marks;
             }
-            Passing::Control if completion.result.is_err() => {
+            // Its channel may have been given up in this very pass: then there is nothing to retry.
+            Passing::Control if completion.result.is_err() && !process.abandoned => {
                 process.control = Some(std::mem::take(&mut batch.bytes));
                 process.retry_at = Some(now.after(super::SOON));
             }

@@ -23,7 +23,7 @@ pub(super) struct Process {
     /// Our end of its channel; `None` once it is closed.
     pub(super) channel: Option<Fd>,
     /// The channel is not used any more, and closed when its operations have ended.
-    abandoned: bool,
+    pub(super) abandoned: bool,
     /// The kernel holds the receive on the channel.
     receiving: bool,
     canceled: bool,
