@@ -126,20 +126,6 @@ pub fn become_worker() -> Result<Fd, Failed> {
     open(&[TERM]).map(|(fd, _)| fd)
 }
 
-/// Ends this process by the signal, as if nobody had ever caught it, so that a shell or a service
-/// manager sees how it ended. Returns only if the signal's default is not to end.
-///
-/// # Errors
-///
-/// A number that is no signal.
-pub fn end_by(signal: i32) -> Result<(), Failed> {
-    set_disposition(signal, libc::SIG_DFL)?;
-    change_mask(libc::SIG_UNBLOCK, &set_of(&[signal])?)?;
-    // SAFETY: no pointers.
-    step("raise", unsafe { libc::raise(signal) })?;
-    Ok(())
-}
-
 fn set_of(signals: &[i32]) -> Result<libc::sigset_t, Failed> {
     // SAFETY: integers, for which zero is a value.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };

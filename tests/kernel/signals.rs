@@ -1,7 +1,7 @@
 //! What each process makes of signals: `sys::signal` against the kernel.
 
 use crate::harness::Case;
-use crate::processes::{SOON, sleep_for_ever, spawn, wait};
+use crate::processes::{SOON, spawn, wait};
 use crate::raw;
 use ringfort::io::{Exit, Fd};
 use ringfort::sys::{process, scm, signal, socket};
@@ -13,7 +13,6 @@ pub(crate) const CASES: &[Case] = &[
     ("signals::after_the_pool_the_mask_is_as_before", mask_restored),
     ("signals::a_worker_ignores_the_groups_signals_and_drains_on_term", worker),
     ("signals::a_worker_keeps_the_applications_handler", application_handler),
-    ("signals::the_end_by_a_signal_is_seen_as_one", end_by),
 ];
 
 fn all() -> [i32; 9] {
@@ -108,16 +107,4 @@ fn application_handler() {
         0
     });
     assert_eq!(wait(&child), Exit::Code(0));
-}
-
-fn end_by() {
-    for number in [signal::TERM, signal::INT] {
-        let child = spawn(|| {
-            let _fd = signal::open(&[number]).unwrap();
-            raw::set_handler(number, true);
-            signal::end_by(number).unwrap();
-            sleep_for_ever()
-        });
-        assert_eq!(wait(&child), Exit::Signal(number, false));
-    }
 }
