@@ -46,3 +46,6 @@ pub use head::Version;
 pub use request::Request;
 pub(crate) use request::percent_decode;
 pub use response::{FileBody, InvalidHeader, Response};
+
+#[cfg(test)]
+mod broken;

@@ -3,6 +3,7 @@
 
 use crate::config::Config;
 use crate::http::body::{Body, BodyLimits};
+use crate::http::broken::broken;
 use crate::http::head::Framing;
 use proptest::prelude::*;
 
@@ -340,32 +341,12 @@ const BREAKS: &[&str] = &[
     "1\r\na\r\n",
 ];
 
-fn broken() -> impl Strategy<Value = Vec<u8>> {
-    let what = prop_oneof![
-        prop::sample::select(BREAKS).prop_map(|text| text.as_bytes().to_vec()),
-        any::<u8>().prop_map(|byte| vec![byte]),
-        Just(Vec::new()),
-    ];
-    let change = (any::<prop::sample::Index>(), 0..3_usize, what);
-    (prop::sample::select(SOUND), prop::collection::vec(change, 0..4)).prop_map(
-        |(sound, changes)| {
-            let mut bytes = sound.as_bytes().to_vec();
-            for (place, skip, what) in changes {
-                let at = place.index(bytes.len() + 1);
-                let end = (at + skip).min(bytes.len());
-                bytes.splice(at..end, what);
-            }
-            bytes
-        },
-    )
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4096, ..ProptestConfig::default() })]
 
     #[test]
     fn where_the_bytes_are_cut_does_not_matter(
-        bytes in broken(),
+        bytes in broken(SOUND, BREAKS),
         cuts in prop::collection::vec(1..8_usize, 1..40),
         body_max in 0..20_u64,
         line_max in 16..24_u64,
@@ -384,7 +365,7 @@ proptest! {
     }
 
     #[test]
-    fn a_plain_second_decoder_accepts_the_same(bytes in broken()) {
+    fn a_plain_second_decoder_accepts_the_same(bytes in broken(SOUND, BREAKS)) {
         crate::fuzzing::chunk(&bytes);
     }
 }
