@@ -1,7 +1,7 @@
 //! A test harness of one thread: starts this program again for each case, and watches it.
 #![expect(clippy::print_stdout, reason = "a harness prints what cargo test shows")]
 
-use crate::raw;
+use crate::groups;
 use ringfort::sys::process;
 use std::env;
 use std::io::{ErrorKind, Read};
@@ -101,11 +101,11 @@ fn run_alone(name: &str, show_output: bool) -> Option<String> {
     let (output, ended) = read_to_end(ours);
     let group = child.id();
     if !ended {
-        raw::kill_group(group);
+        groups::kill_group(group);
     }
     let status = child.wait().expect("it is our child");
     // The kernel hands numbers out in turn, so the group's is not a stranger's this soon.
-    let left_over = raw::kill_group(group);
+    let left_over = groups::kill_group(group);
     let output = String::from_utf8_lossy(&output);
     if show_output {
         print!("{output}");

@@ -1,6 +1,7 @@
 //! A machine that refuses: the probe under filters and limits that each case puts on itself.
 
 use crate::harness::Case;
+use crate::own;
 use crate::raw::{self, Resource};
 use ringfort::ErrorKind;
 use ringfort::sys::{probe, process};
@@ -31,22 +32,22 @@ fn this_machine() {
 }
 
 fn filter_on_setup() {
-    raw::forbid(libc::SYS_io_uring_setup, libc::EPERM);
+    own::forbid(libc::SYS_io_uring_setup, libc::EPERM);
     check(ErrorKind::RingBlocked, "seccomp");
 }
 
 fn filter_on_enter() {
-    raw::forbid(libc::SYS_io_uring_enter, libc::EPERM);
+    own::forbid(libc::SYS_io_uring_enter, libc::EPERM);
     check(ErrorKind::RingBlocked, "seccomp");
 }
 
 fn filter_on_register() {
-    raw::forbid(libc::SYS_io_uring_register, libc::EPERM);
+    own::forbid(libc::SYS_io_uring_register, libc::EPERM);
     check(ErrorKind::RingBlocked, "seccomp");
 }
 
 fn filter_enosys() {
-    raw::forbid(libc::SYS_io_uring_setup, libc::ENOSYS);
+    own::forbid(libc::SYS_io_uring_setup, libc::ENOSYS);
     check(ErrorKind::RingBlocked, "ENOSYS");
 }
 

@@ -2,8 +2,10 @@
 //! avoids. Each case runs in a process of its own, because it forks, is signalled or limits itself;
 //! `cargo test --test kernel -- NAME` runs those whose name contains NAME.
 
+mod groups;
 mod harness;
 mod limits;
+mod own;
 mod processes;
 mod raw;
 mod signals;

@@ -1,6 +1,7 @@
 //! Fork, death, inheritance: `sys::process` against the kernel.
 
 use crate::harness::Case;
+use crate::own;
 use crate::raw;
 use ringfort::io::{Errno, Exit, Fd, Signal};
 use ringfort::sys::process::{self, Forked};
@@ -119,7 +120,7 @@ fn descriptors_kept() {
 }
 
 fn dies_with_its_parent() {
-    raw::adopt_orphans();
+    own::adopt_orphans();
     let (deaths, _mask) = signal::open(&[signal::CHLD]).unwrap();
     let (ours, theirs) = socket::seqpacket_pair().unwrap();
     let tell = |text: &[u8]| scm::send_message(&theirs, text, &[]).unwrap();

@@ -11,11 +11,15 @@ mod client;
 mod descriptors;
 mod drain;
 mod full;
+#[path = "../kernel/groups.rs"]
+mod groups;
 #[path = "../kernel/harness.rs"]
 mod harness;
 mod kill;
 mod load;
 mod orphans;
+#[path = "../kernel/own.rs"]
+mod own;
 mod raw;
 mod refused;
 mod server;

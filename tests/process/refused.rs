@@ -2,7 +2,7 @@
 
 use crate::client::PATIENCE;
 use crate::harness::Case;
-use crate::raw;
+use crate::own;
 use crate::server::{SERVER, Server, bad_command, command, limited};
 use std::process::Command;
 
@@ -30,7 +30,7 @@ fn second_thread() {
 
 /// The filter is this process's from here on, and its children's.
 fn blocked() {
-    raw::forbid(libc::SYS_io_uring_setup, libc::EPERM);
+    own::forbid(libc::SYS_io_uring_setup, libc::EPERM);
     check("ring_blocked", 4, &mut command("--addr 127.0.0.1:0"));
 }
 

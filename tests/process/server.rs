@@ -1,6 +1,7 @@
 //! A server of a process of its own: its addresses, workers, log and end.
 
 use crate::client::{Client, PATIENCE};
+use crate::own;
 use crate::raw;
 use ringfort::io::Instant;
 use ringfort::sys::{clock, process};
@@ -56,7 +57,7 @@ impl Server {
         let file = |name| Stdio::from(File::create(folder.join(name)).expect("a file"));
         let command = command.stdin(Stdio::null()).stdout(file("out")).stderr(file("log"));
         // Workers of a dead master are ours to reap: the harness wants none left.
-        raw::adopt_orphans();
+        own::adopt_orphans();
         let child = command.spawn().expect("the program is built");
         Self { child, folder, ended: None, addresses: Vec::new() }
     }

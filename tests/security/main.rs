@@ -8,6 +8,8 @@ mod app;
 mod catalogue;
 mod client;
 mod framing;
+#[path = "../kernel/groups.rs"]
+mod groups;
 #[path = "../kernel/harness.rs"]
 mod harness;
 mod limits;
