@@ -31,10 +31,11 @@ impl<H: Handler> Handler for Headers<H> {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "it says where it listens")]
 fn main() -> Result<(), ringfort::Error> {
     let hello = |_: &Request<'_>, response: &mut Response| response.text("Hello, World!");
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     Pool::bind(&address)
-        .on_started(|started| println!("http://{}/", started.addresses[0]))
+        .on_started(|started| println!("http://{}/\n", started.addresses[0]))
         .serve_with(move |_| Headers(hello))
 }
