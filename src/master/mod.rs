@@ -202,7 +202,7 @@ impl<I: Io + Processes> Master<I> {
             Kind::Receive => self.on_receive(&completion, now),
             Kind::Signal => self.on_signal(&completion, now),
             Kind::Cancel => {}
-            Kind::Send | Kind::Read | Kind::Connect => {
+            Kind::Send | Kind::Read | Kind::Write | Kind::Connect => {
                 unreachable!("the master submits no {:?}", completion.token.kind)
             }
         }
