@@ -157,10 +157,12 @@ impl<I: Io + Processes> Master<I> {
         now: Instant,
     ) -> Result<(), String> {
         let header = Handoff::decode(&message.bytes).map_err(|error| error.to_string());
-        let header = header.and_then(|header| {
-            header.check(message.fds.len()).map_err(|error| error.to_string())?;
-            let is_right = header.is_back() && !message.truncated;
-            if is_right { Ok(header) } else { Err("not a hand-back".to_owned()) }
+        let header = header.and_then(|header| match header.check(message.fds.len()) {
+            _ if !header.is_back() => Err("a handoff from a worker".to_owned()),
+            // Out of descriptors: those that came are the first; the rest is lost, and counted.
+            Err(_) if message.truncated && header.entries().len() > message.fds.len() => Ok(header),
+            Err(wrong) => Err(wrong.to_string()),
+            Ok(()) => Ok(header),
         });
         let header = match header {
             Ok(header) => header,

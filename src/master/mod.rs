@@ -177,6 +177,7 @@ impl<I: Io + Processes> Master<I> {
         self.settle(now);
         self.supervise(now);
         self.expire(now);
+        self.count_idle();
         self.sweep(now);
         self.dispatch();
         self.promise();
@@ -286,7 +287,8 @@ impl<I: Io + Processes> Master<I> {
             .processes
             .iter()
             .map(|(&line, process)| (line, self.board.line(line), process.passing() as u64));
-        let mut report = self.ledger.report(living, self.pending.len() as u64);
+        let mut report =
+            self.ledger.report(living, self.pending.len() as u64 + self.refusals.undecided());
         if self.phase.is_draining() {
             report.since(&self.before_drain);
         }

@@ -158,6 +158,9 @@ impl<I: Io + Processes> Master<I> {
             (Ok(0), _) => Err(ChannelFault::EndOfFile),
             (Ok(_), Some(Owned::Message(message))) => self.on_message(line, message, now),
             (Ok(_), _) => Err(ChannelFault::BadMessage("no message came".to_owned())),
+            // Its other end was closed with messages of ours unread. Said once, and before what it
+            // had sent: that comes now, and then end-of-file.
+            (Err(Errno::PeerGone), _) => Ok(()),
             (Err(errno), _) => match errno.class() {
                 ErrnoClass::Retry | ErrnoClass::Expected => Ok(()),
                 ErrnoClass::Pause | ErrnoClass::Close => Err(ChannelFault::Failed(errno)),
