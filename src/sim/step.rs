@@ -83,7 +83,8 @@ impl World {
         Some(due[self.chance.index(due.len())].1)
     }
 
-    /// Kills, stops or drains a worker, at times: between two steps, or in one of its next system calls.
+    /// Kills, stops or drains a worker, at times: between two steps, or in one of its next system
+    /// calls.
     fn strike(&mut self) {
         let mut state = self.state.borrow_mut();
         let killed = self.chance.chance(state.faults.worker_killed);
