@@ -1,13 +1,15 @@
 //! Wiring: listeners, signals, the board, fork, which process keeps which descriptor, which kernel.
 
-use crate::config::{Config, Mode};
+use crate::config::{Balancing, Config, Mode};
 use crate::error::{Error, ErrorKind};
 use crate::http::{Handler, Http, Request, Response};
 use crate::io::{Address, Fd, WorkerPlan};
 use crate::ipc::board::Board;
 use crate::ipc::message::{CONTROL_MAX, Message};
+use crate::master::balancer::{Balancer, Weights};
 use crate::master::{Master, MasterListener, Parts, balancer};
-use crate::pool::{Hooks, Started, WorkerInfo, recommended};
+use crate::mode::{Recommendation, recommended};
+use crate::pool::{Hooks, Started, WorkerInfo};
 use crate::sys::ring::{Ring, RingSettings};
 use crate::sys::socket::{self, FileId, Options};
 use crate::sys::{clock, probe, process, scm, shm, signal};
@@ -53,14 +55,14 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
         return Err(Error::new(ErrorKind::Config, "no address to listen on"));
     }
     let inherited = process::open_fds().map_err(|failed| failed.error("/proc"))?;
-    let system = SystemInfo::read(u32::try_from(config.fallback_cpus()).unwrap_or(1));
+    let system = SystemInfo::get(u32::try_from(config.fallback_cpus()).unwrap_or(1));
     let (workers, workers_reason) = match u32::try_from(config.workers()) {
         Ok(count) if count > 0 => (count, "as asked".to_owned()),
         _ => (system.cpus.usable, format!("one per CPU: {}", system.cpus)),
     };
     fit_descriptors(&mut config)?;
     probe::check(config.connections_max() + SPARE_FDS)?;
-    let (mode, mode_reason) = recommended(&config, workers);
+    let Recommendation { mode, reason: mode_reason } = recommended(&config, &system);
     let bound = Bound::listen(&config, mode, workers)?;
     let lines = workers.saturating_mul(3);
     let memory = shm::create(Board::words(lines)).map_err(|failed| failed.error("the board"))?;
@@ -82,12 +84,16 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
         kernel: system.kernel_release,
     });
     ring.set_launch(launch(config.clone(), board, inherited, factory));
+    let balancer = match hooks.balancer {
+        Some(own) => own,
+        None => configured_balancer(&config)?,
+    };
     let parts = Parts {
         listeners: bound.listeners,
         signals,
         board,
         workers,
-        balancer: balancer::balancer(config.balancing()),
+        balancer,
         pid1: process::is_pid1(),
         seed: clock::monotonic().as_nanos(),
         events: hooks.event,
@@ -103,6 +109,16 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
         return Ok(());
     }
     Err(Error::new(ErrorKind::Unclean, format!("the pool did not end cleanly: {report}")))
+}
+
+fn configured_balancer(config: &Config) -> Result<Box<dyn Balancer>, Error> {
+    let weights = match config.balancing() {
+        Balancing::Weighted => Weights::new(config.weights())?,
+        Balancing::LeastConnections | Balancing::RoundRobin | Balancing::Sticky => {
+            Weights::default()
+        }
+    };
+    Ok(balancer::balancer(config.balancing(), weights))
 }
 
 /// Raises RLIMIT_NOFILE as far as allowed. The default of `connections_max` yields to the limit; a

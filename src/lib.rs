@@ -18,6 +18,7 @@ pub mod io;
 pub mod ipc;
 #[doc(hidden)]
 pub mod master;
+mod mode;
 pub mod pool;
 #[doc(hidden)]
 pub mod protocol;
@@ -35,4 +36,8 @@ pub use config::{Balancing, Config, ConfigError, Mode};
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Level};
 pub use files::Files;
+#[doc(inline)]
+pub use master::balancer;
+pub use mode::{Comparison, Recommendation, comparison, recommended};
 pub use pool::{Pool, Started, WorkerInfo, WorkerStatus};
+pub use system::SystemInfo;

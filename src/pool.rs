@@ -1,13 +1,15 @@
 //! What an application builds and runs: a pool of workers behind one or more addresses.
 
 use crate::boot;
-use crate::config::{Balancing, Config, ConfigError, Mode, Setters};
+use crate::config::{Config, ConfigError, Mode, Setters};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::http::{Handler, Outcome, Request, Response};
 use crate::io::Address;
 use crate::ipc::board::{Board, WorkerState};
+use crate::master::balancer::{Balancer, Weights};
 use crate::stats::Counter;
+use crate::sys::{shm, socket};
 use std::fmt;
 
 /// A server to be: addresses, workers, limits. `serve` makes this process its master.
@@ -28,8 +30,9 @@ pub struct Pool {
     hooks: Hooks,
 }
 
-/// Who is told what happens. Both must not block.
+/// What of the application runs in the master. None of it may block.
 pub(crate) struct Hooks {
+    pub(crate) balancer: Option<Box<dyn Balancer>>,
     pub(crate) started: Box<dyn FnMut(&Started)>,
     pub(crate) event: Box<dyn FnMut(&Event)>,
 }
@@ -48,7 +51,7 @@ impl Pool {
 
     /// A pool with settings made elsewhere.
     pub fn with_config(config: Config) -> Self {
-        let hooks = Hooks { started: Box::new(|_| {}), event: Box::new(|_| {}) };
+        let hooks = Hooks { balancer: None, started: Box::new(|_| {}), event: Box::new(|_| {}) };
         Self { config, wrong: None, hooks }
     }
 
@@ -70,12 +73,12 @@ impl Pool {
         })
     }
 
-    /// Which worker the master picks (centralized mode).
-    pub fn balancer(self, balancing: Balancing) -> Self {
-        self.change(|config| {
-            config.set_balancing(balancing);
-            Ok(())
-        })
+    /// Which worker the master picks: one of [`crate::balancer`], or your own. Selects centralized
+    /// mode, unless another mode is asked for.
+    pub fn balancer(mut self, balancer: impl Balancer + 'static) -> Self {
+        self.hooks.balancer = Some(Box::new(balancer));
+        self.config.set_own_balancer();
+        self
     }
 
     /// Sets limits and timeouts:
@@ -164,6 +167,21 @@ impl Pool {
             return Err(Error::new(ErrorKind::Config, wrong.to_string()));
         }
         boot::run(self.config, self.hooks, factory)
+    }
+}
+
+impl Weights {
+    /// Weights for a [`Weighted`](crate::balancer::Weighted) balancer, in memory that all processes
+    /// of the pool share: the first slots get these, all others 1. Make them before the pool
+    /// starts.
+    ///
+    /// # Errors
+    ///
+    /// Out of descriptors or memory.
+    pub fn new(first: &[u32]) -> Result<Self, Error> {
+        let made = shm::create(Self::SLOTS_MAX).map_err(|failed| failed.error("the weights"))?;
+        socket::close(made.fd);
+        Ok(Self::over(made.words, first))
     }
 }
 
@@ -256,41 +274,9 @@ impl WorkerStatus {
     }
 }
 
-/// Which mode `Mode::Auto` means for these settings, and why.
-#[must_use]
-pub fn recommended(config: &Config, workers: u32) -> (Mode, &'static str) {
-    let tcp = config.addresses().iter().any(|address| matches!(address, Address::Tcp(_)));
-    match (config.mode(), tcp) {
-        (Mode::Centralized, _) => (Mode::Centralized, "as asked"),
-        (Mode::Shared, true) => (Mode::Shared, "as asked"),
-        (Mode::Shared | Mode::Auto, false) => {
-            (Mode::Centralized, "a Unix socket has one queue, so the master accepts")
-        }
-        (Mode::Auto, true) if workers == 1 => (Mode::Shared, "one worker: nothing to balance"),
-        (Mode::Auto, true) => (Mode::Shared, "the kernel balances, at the least cost a connection"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[track_caller]
-    fn check(address: &str, mode: Mode, workers: u32, want: Mode) {
-        let mut config = Config::default();
-        config.add_address(address).unwrap();
-        config.set_mode(mode);
-        assert_eq!(recommended(&config, workers).0, want);
-    }
-
-    #[test]
-    fn auto_becomes_what_the_addresses_allow() {
-        check("127.0.0.1:0", Mode::Auto, 1, Mode::Shared);
-        check("127.0.0.1:0", Mode::Auto, 4, Mode::Shared);
-        check("127.0.0.1:0", Mode::Centralized, 4, Mode::Centralized);
-        check("unix:/run/x", Mode::Shared, 4, Mode::Centralized);
-        check("unix:/run/x", Mode::Auto, 4, Mode::Centralized);
-    }
 
     #[test]
     fn the_first_mistake_is_reported() {

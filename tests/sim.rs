@@ -8,6 +8,7 @@
 
 use ringfort::Balancing;
 use ringfort::Config;
+use ringfort::balancer::Weights;
 use ringfort::event::Event;
 use ringfort::http::{Http, Request, Response};
 use ringfort::io::{Completion, Instant};
@@ -186,7 +187,7 @@ impl Run {
             signals: world.signals(master),
             board,
             workers: plan.workers,
-            balancer: balancer::balancer(Balancing::LeastConnections),
+            balancer: balancer::balancer(Balancing::LeastConnections, Weights::default()),
             pid1: false,
             seed: plan.seed,
             events: Box::new(move |event| {
@@ -317,8 +318,8 @@ fn environment(name: &str) -> Option<u64> {
     Some(parsed.unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
-/// 0x116: a close before the last answers had left. 0x5eed06cc: a master that tried a closed channel
-/// again and again.
+/// 0x116: a close before the last answers had left. 0x5eed06cc: a master that tried a closed
+/// channel again and again.
 #[test]
 fn seeds_that_once_failed() {
     for seed in [0x116, 0x5eed_06cc] {

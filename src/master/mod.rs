@@ -22,7 +22,7 @@ use crate::event::Event;
 use crate::io::{Completion, Fd, Instant, Io, Kind, Processes};
 use crate::ipc::board::Board;
 use accept::Accepting;
-use balancer::{Balancer, Load};
+use balancer::{Balancer, Guard, Load};
 use command::Command;
 use ledger::Ledger;
 pub use ledger::{RefuseReason, Report, WORKER_DIED};
@@ -88,7 +88,7 @@ pub struct Master<I> {
     listeners: Listeners,
     pending: Pending,
     ledger: Ledger,
-    balancer: Box<dyn Balancer>,
+    balancer: Guard,
     accepting: Accepting,
     phase: Phase,
 
@@ -128,7 +128,7 @@ impl<I: Io + Processes> Master<I> {
             listeners,
             pending: Pending::new(pending_max, config.pending_timeout()),
             ledger: Ledger::default(),
-            balancer,
+            balancer: Guard::new(balancer),
             accepting: Accepting::default(),
             phase: Phase::Starting,
             sockets,
@@ -173,6 +173,9 @@ impl<I: Io + Processes> Master<I> {
         self.expire(now);
         self.sweep(now);
         self.dispatch();
+        if self.balancer.take_panic() {
+            (self.events)(&Event::BalancerPanicked);
+        }
         self.advance(now);
         self.arm();
         self.next_deadline(now)
@@ -181,6 +184,7 @@ impl<I: Io + Processes> Master<I> {
     fn start(&mut self) {
         let (workers, listeners) = (self.workers.slots(), self.listeners.count());
         (self.events)(&Event::Started { workers, listeners });
+        self.balancer.reset();
         self.signals.read(&mut self.io);
         self.accepting.reserve = self.io.spare().ok();
         self.phase = Phase::Running;

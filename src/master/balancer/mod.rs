@@ -1,8 +1,20 @@
-//! Which worker gets the next connection. Pure.
+//! Which worker gets the next connection: the trait, and two of its four users. Pure.
+
+mod guard;
+mod sticky;
+mod weighted;
 
 use crate::config::Balancing;
+use crate::io::Fd;
+#[doc(hidden)]
+pub use guard::{Guard, Seen};
+use std::fmt;
+use std::net::SocketAddr;
+pub use sticky::Sticky;
+pub use weighted::{Weighted, Weights};
 
-/// What the master knows of a worker when it picks.
+/// What the master knows of a worker when it picks. A worker is known by its slot: the index in the
+/// list of loads, the same for the process that follows when one dies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
     /// Connections it could take now. 0: not ready, full, or without credits; not to be picked.
@@ -13,22 +25,122 @@ pub struct Load {
     pub active: u64,
 }
 
-/// Picks a worker. One life of a master, one balancer: it may keep state.
-pub trait Balancer {
-    /// The index of a worker with [`Load::room`] above 0; `None` when no worker has room. The
-    /// connection is counted in `loads` before the next call.
-    ///
-    /// A pick without room, or out of range, is replaced by the worker with the fewest connections.
-    /// A panic is caught, and the least connections serve on.
-    fn pick(&mut self, loads: &[Load]) -> Option<usize>;
+/// Who connects. The address is looked up only when a balancer asks: that is a system call.
+#[derive(Clone, Copy)]
+pub struct Client<'a>(Source<'a>);
+
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Known(Option<SocketAddr>),
+    Connection(&'a Fd, fn(&Fd) -> Option<SocketAddr>),
 }
 
-/// The balancer of a configuration.
+impl<'a> Client<'a> {
+    /// The client at the other end of a connection.
+    #[must_use]
+    pub(crate) fn of(connection: &'a Fd, lookup: fn(&Fd) -> Option<SocketAddr>) -> Self {
+        Self(Source::Connection(connection, lookup))
+    }
+
+    /// A client at this address, or at none (a Unix socket): for the tests of a balancer.
+    #[must_use]
+    pub const fn at(address: Option<SocketAddr>) -> Self {
+        Self(Source::Known(address))
+    }
+
+    /// Its address; `None` on a Unix socket, or when it has gone.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self.0 {
+            Source::Known(address) => address,
+            Source::Connection(connection, lookup) => lookup(connection),
+        }
+    }
+}
+
+impl fmt::Debug for Client<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+/// Picks a worker for each connection that the master hands over. It lives in the master, as long
+/// as that, and may keep state.
+///
+/// ```
+/// use ringfort::balancer::{Balancer, Client, Load};
+///
+/// /// Everything to the first worker that has room.
+/// struct First;
+///
+/// impl Balancer for First {
+///     fn pick(&mut self, _client: &Client<'_>, loads: &[Load]) -> Option<usize> {
+///         loads.iter().position(|load| load.room > 0)
+///     }
+/// }
+///
+/// ringfort::Pool::bind("127.0.0.1:0").balancer(First);
+/// ```
+///
+/// A mistake in it stops nothing: a pick without room, or out of range, goes to the worker with the
+/// fewest connections; a panic is caught, told as an event, and least connections serve on.
+pub trait Balancer {
+    /// The index of a worker with [`Load::room`] above 0; `None` when no worker has room, or to let
+    /// the connection (and all behind it) wait. It is counted in `loads` before the next call.
+    fn pick(&mut self, client: &Client<'_>, loads: &[Load]) -> Option<usize>;
+
+    /// So many connections more are with this worker: handed over, or accepted by itself. Told at
+    /// the next pass of the master, from the counters; no message is sent.
+    fn on_established(&mut self, worker: usize, count: u64) {
+        let _ = (worker, count);
+    }
+
+    /// This worker has closed so many of its connections. Told at the next pass of the master.
+    fn on_closed(&mut self, worker: usize, count: u64) {
+        let _ = (worker, count);
+    }
+
+    /// The process of this slot takes nothing any more: it died, or drains. Its connections are
+    /// forgotten here, and [`Balancer::on_closed`] does not tell of them. Another process follows
+    /// in the slot, mostly.
+    fn on_worker_removed(&mut self, worker: usize) {
+        let _ = worker;
+    }
+
+    /// Forget everything: before the first pick, and when all workers are other ones.
+    fn reset(&mut self) {}
+}
+
+impl<B: Balancer + ?Sized> Balancer for Box<B> {
+    fn pick(&mut self, client: &Client<'_>, loads: &[Load]) -> Option<usize> {
+        (**self).pick(client, loads)
+    }
+
+    fn on_established(&mut self, worker: usize, count: u64) {
+        (**self).on_established(worker, count);
+    }
+
+    fn on_closed(&mut self, worker: usize, count: u64) {
+        (**self).on_closed(worker, count);
+    }
+
+    fn on_worker_removed(&mut self, worker: usize) {
+        (**self).on_worker_removed(worker);
+    }
+
+    fn reset(&mut self) {
+        (**self).reset();
+    }
+}
+
+/// The balancer of a configuration; `weights` are what [`Weighted`] goes by.
 #[must_use]
-pub fn balancer(balancing: Balancing) -> Box<dyn Balancer> {
+pub fn balancer(balancing: Balancing, weights: Weights) -> Box<dyn Balancer> {
     match balancing {
         Balancing::LeastConnections => Box::new(LeastConnections::default()),
         Balancing::RoundRobin => Box::new(RoundRobin::default()),
+        Balancing::Weighted => Box::new(Weighted::new(weights)),
+        Balancing::Sticky => Box::new(Sticky::default()),
     }
 }
 
@@ -39,14 +151,15 @@ pub struct LeastConnections {
 }
 
 impl Balancer for LeastConnections {
-    fn pick(&mut self, loads: &[Load]) -> Option<usize> {
-        let count = loads.len();
-        let index = (0..count)
-            .map(|step| (self.next + step) % count)
-            .filter(|&index| loads[index].room > 0)
+    fn pick(&mut self, _: &Client<'_>, loads: &[Load]) -> Option<usize> {
+        let index = in_turn(self.next, loads)
             .min_by_key(|&index| (loads[index].connections, loads[index].active))?;
         self.next = index + 1;
         Some(index)
+    }
+
+    fn reset(&mut self) {
+        self.next = 0;
     }
 }
 
@@ -57,125 +170,22 @@ pub struct RoundRobin {
 }
 
 impl Balancer for RoundRobin {
-    fn pick(&mut self, loads: &[Load]) -> Option<usize> {
-        let count = loads.len();
-        let index = (0..count)
-            .map(|step| (self.next + step) % count)
-            .find(|&index| loads[index].room > 0)?;
+    fn pick(&mut self, _: &Client<'_>, loads: &[Load]) -> Option<usize> {
+        let index = in_turn(self.next, loads).next()?;
         self.next = index + 1;
         Some(index)
     }
+
+    fn reset(&mut self) {
+        self.next = 0;
+    }
+}
+
+/// Those with room, from this index on and once around.
+fn in_turn(next: usize, loads: &[Load]) -> impl Iterator<Item = usize> {
+    let count = loads.len();
+    (0..count).map(move |step| (next + step) % count).filter(|&index| loads[index].room > 0)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// `loads`: one word a worker, `connections/active`, or `-` for one without room; `want`: the
-    /// picks in a row, the connections counted.
-    #[track_caller]
-    fn check(mut balancer: impl Balancer, loads: &str, want: &str) {
-        let mut loads: Vec<Load> = loads
-            .split_whitespace()
-            .map(|word| match word.split_once('/') {
-                None => Load::default(),
-                Some((connections, active)) => Load {
-                    room: 100,
-                    connections: connections.parse().unwrap(),
-                    active: active.parse().unwrap(),
-                },
-            })
-            .collect();
-        let got: Vec<String> = want
-            .split_whitespace()
-            .map(|_| match balancer.pick(&loads) {
-                None => "-".to_owned(),
-                Some(index) => {
-                    loads[index].connections += 1;
-                    index.to_string()
-                }
-            })
-            .collect();
-        assert_eq!(got.join(" "), want);
-    }
-
-    #[test]
-    fn least_connections() {
-        let new = LeastConnections::default;
-        check(new(), "3/0 1/0 2/0", "1 2 1 2");
-        check(new(), "0/2 0/1 0/3", "1 0 2 1");
-        check(new(), "0/0 0/0 0/0", "0 1 2 0 1 2");
-        check(new(), "- 9/9 -", "1 1 1");
-        check(new(), "- -", "- -");
-        check(new(), "", "-");
-    }
-
-    #[test]
-    fn round_robin() {
-        let new = RoundRobin::default;
-        check(new(), "3/0 1/0 2/0", "0 1 2 0");
-        check(new(), "0/0 - 5/5", "0 2 0 2");
-        check(new(), "- -", "- -");
-        check(new(), "", "-");
-    }
-
-    fn any_loads() -> impl Strategy<Value = Vec<Load>> {
-        let load = (0_u32..3, 0_u64..5, 0_u64..5).prop_map(|(room, connections, active)| Load {
-            room,
-            connections,
-            active,
-        });
-        prop::collection::vec(load, 0..8)
-    }
-
-    proptest! {
-        /// Whatever the loads and however often they change between picks.
-        #[test]
-        fn never_a_worker_without_room_and_never_none_while_one_has_room(
-            rounds in prop::collection::vec(any_loads(), 1..20),
-        ) {
-            for mut balancer in [
-                balancer(Balancing::LeastConnections),
-                balancer(Balancing::RoundRobin),
-            ] {
-                for loads in &rounds {
-                    match balancer.pick(loads) {
-                        Some(index) => prop_assert!(loads[index].room > 0),
-                        None => prop_assert!(loads.iter().all(|load| load.room == 0)),
-                    }
-                }
-            }
-        }
-
-        #[test]
-        fn least_connections_levels(start in prop::collection::vec(0_u64..20, 1..8)) {
-            let mut balancer = LeastConnections::default();
-            let mut loads: Vec<Load> = start
-                .iter()
-                .map(|&connections| Load { room: u32::MAX, connections, active: 0 })
-                .collect();
-            for _ in 0..20 * loads.len() {
-                let index = balancer.pick(&loads).unwrap();
-                prop_assert_eq!(
-                    Some(loads[index].connections),
-                    loads.iter().map(|load| load.connections).min()
-                );
-                loads[index].connections += 1;
-            }
-            let counts = loads.iter().map(|load| load.connections);
-            prop_assert!(counts.clone().max().unwrap() - counts.min().unwrap() <= 1);
-        }
-
-        #[test]
-        fn round_robin_gives_each_its_turn(workers in 1_usize..9, turns in 1_usize..100) {
-            let mut balancer = RoundRobin::default();
-            let loads = vec![Load { room: 1, ..Load::default() }; workers];
-            let mut given = vec![0_usize; workers];
-            for _ in 0..turns {
-                given[balancer.pick(&loads).unwrap()] += 1;
-            }
-            prop_assert!(given.iter().max().unwrap() - given.iter().min().unwrap() <= 1);
-        }
-    }
-}
+mod tests;
