@@ -130,8 +130,8 @@ fn fit_descriptors(config: &mut Config) -> Result<(), Error> {
     if config.connections_max() != default || default <= room || room == 0 {
         return Ok(());
     }
-    let fitted = config.setters().connections_max(room).map(drop);
-    fitted.map_err(|wrong| Error::new(ErrorKind::Config, wrong.to_string()))
+    config.setters().connections_max(room)?;
+    Ok(())
 }
 
 /// All listeners of a pool, and what must be unlinked at its end.

@@ -4,6 +4,7 @@
 //! (`RINGFORT_` and the name in capitals) and in a file. Durations are written `5s`, `250ms`, `2m`;
 //! sizes `16384`, `16k`, `10m`.
 
+use crate::error::{Error, ErrorKind};
 use crate::io::Address;
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -81,6 +82,15 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+impl From<ConfigError> for Error {
+    fn from(wrong: ConfigError) -> Self {
+        Self::new(ErrorKind::Config, wrong.to_string())
+            .with("option", &wrong.option)
+            .with("value", &wrong.value)
+            .because(wrong)
+    }
+}
 
 /// A value of the table: how it is read, shown and bounded.
 trait Value: Sized + Copy + PartialOrd {

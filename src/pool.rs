@@ -2,7 +2,7 @@
 
 use crate::boot;
 use crate::config::{Config, ConfigError, Mode, Setters};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::event::Event;
 use crate::http::{Handler, Outcome, Request, Response};
 use crate::io::Address;
@@ -164,7 +164,7 @@ impl Pool {
         factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
     ) -> Result<(), Error> {
         if let Some(wrong) = self.wrong {
-            return Err(Error::new(ErrorKind::Config, wrong.to_string()));
+            return Err(wrong.into());
         }
         boot::run(self.config, self.hooks, factory)
     }
@@ -277,6 +277,7 @@ impl WorkerStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn the_first_mistake_is_reported() {

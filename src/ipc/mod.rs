@@ -6,6 +6,7 @@ pub mod frame;
 pub mod handoff;
 pub mod message;
 
+use crate::error::{Error, ErrorKind};
 use std::fmt;
 
 /// Why bytes of a channel are not a message. The channel is not to be trusted after it.
@@ -73,3 +74,9 @@ impl fmt::Display for WireError {
 }
 
 impl std::error::Error for WireError {}
+
+impl From<WireError> for Error {
+    fn from(wrong: WireError) -> Self {
+        Self::new(ErrorKind::Ipc, wrong.to_string()).because(wrong)
+    }
+}
