@@ -215,6 +215,8 @@ fn idle_timeout() {
 fn write_timeout() {
     let server = Server::start("--write-timeout 300ms --workers 1");
     let mut client = server.connect();
+    // It is counted from here on: before, that none is open would say nothing.
+    assert_eq!(client.get("/").status, 200);
     // More than any socket buffer takes.
     let wanted = 400;
     let _ = client.try_send(get("/big", "").repeat(wanted));
