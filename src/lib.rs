@@ -5,6 +5,7 @@
 //! the worker, HTTP, the wire between them, and the seam to the kernel with its two sides.
 
 mod boot;
+pub mod channel;
 pub mod config;
 pub mod error;
 pub mod event;

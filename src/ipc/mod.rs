@@ -5,8 +5,10 @@ pub mod board;
 pub mod frame;
 pub mod handoff;
 pub mod message;
+pub mod metadata;
 
 use crate::error::{Error, ErrorKind};
+pub use serde_json::{Map, Value, json};
 use std::fmt;
 
 /// Why bytes of a channel are not a message. The channel is not to be trusted after it.
