@@ -5,6 +5,7 @@ use crate::error::{Error, ErrorKind};
 use crate::http::{Handler, Http, Request, Response};
 use crate::io::{Address, Fd, WorkerPlan};
 use crate::ipc::board::Board;
+use crate::ipc::mail::WorkerMail;
 use crate::ipc::message::{CONTROL_MAX, Message};
 use crate::master::balancer::{Balancer, Weights};
 use crate::master::{Master, MasterListener, Parts, balancer};
@@ -98,7 +99,11 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
         seed: clock::monotonic().as_nanos(),
         events: hooks.event,
     };
-    let result = Master::new(ring, parts, &config).run();
+    let mut master = Master::new(ring, parts, &config);
+    if let Some(mail) = hooks.mail {
+        master = master.with_mail(mail);
+    }
+    let result = master.run();
     for (path, id) in bound.paths {
         socket::unlink_own(&path, id);
     }
@@ -202,7 +207,9 @@ fn launch<H: Handler, E: fmt::Display>(
         let line = board.line(plan.line);
         let listeners: Vec<(u16, Fd)> =
             plan.listeners.iter().map(|(address, fd)| (*address, Fd::new(fd.raw()))).collect();
-        let own: Vec<&Fd> = listeners.iter().map(|(_, fd)| fd).chain([&channel]).collect();
+        let mail = plan.mail.map(|fd| Fd::new(fd.raw()));
+        let own = listeners.iter().map(|(_, fd)| fd).chain([&channel]).chain(&mail);
+        let own: Vec<&Fd> = own.collect();
         if let Err(failed) = process::close_all_but(&inherited, &own) {
             return boot_failed(&channel, &failed.error("descriptors").to_string());
         }
@@ -214,14 +221,24 @@ fn launch<H: Handler, E: fmt::Display>(
             Ok(ring) => ring,
             Err(errno) => return boot_failed(&channel, &format!("io_uring: {errno}")),
         };
-        let info = WorkerInfo::new(plan.slot, plan.generation, board);
+        let messages = match &mail {
+            Some(_) => {
+                WorkerMail::connected(usize::try_from(config.message_max()).unwrap_or(usize::MAX))
+            }
+            None => WorkerMail::default(),
+        };
+        let info = WorkerInfo::new(plan.slot, plan.generation, board, messages.clone());
         let handler = match factory(&info) {
             Ok(handler) => handler,
             Err(error) => return boot_failed(&channel, &error.to_string()),
         };
         let parts =
             worker::Parts { slot: plan.slot, channel, signals: Some(signals), listeners, line };
-        Worker::new(ring, Http::new(handler, &config), parts, &config).run();
+        let mut worker = Worker::new(ring, Http::new(handler, &config), parts, &config);
+        if let Some(fd) = mail {
+            worker = worker.with_mail(fd, messages);
+        }
+        worker.run();
         0
     })
 }

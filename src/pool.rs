@@ -7,6 +7,7 @@ use crate::event::Event;
 use crate::http::{Handler, Outcome, Request, Response};
 use crate::io::Address;
 use crate::ipc::board::{Board, WorkerState};
+use crate::ipc::mail::{MasterMail, WorkerMail};
 use crate::master::balancer::{Balancer, Weights};
 use crate::stats::Counter;
 use crate::sys::{shm, socket};
@@ -33,6 +34,7 @@ pub struct Pool {
 /// What of the application runs in the master. None of it may block.
 pub(crate) struct Hooks {
     pub(crate) balancer: Option<Box<dyn Balancer>>,
+    pub(crate) mail: Option<MasterMail>,
     pub(crate) started: Box<dyn FnMut(&Started)>,
     pub(crate) event: Box<dyn FnMut(&Event)>,
 }
@@ -51,7 +53,12 @@ impl Pool {
 
     /// A pool with settings made elsewhere.
     pub fn with_config(config: Config) -> Self {
-        let hooks = Hooks { balancer: None, started: Box::new(|_| {}), event: Box::new(|_| {}) };
+        let hooks = Hooks {
+            balancer: None,
+            mail: None,
+            started: Box::new(|_| {}),
+            event: Box::new(|_| {}),
+        };
         Self { config, wrong: None, hooks }
     }
 
@@ -98,6 +105,34 @@ impl Pool {
         // The first mistake is the one to report.
         let result = change(&mut self.config);
         self.wrong = self.wrong.take().or_else(|| result.err());
+        self
+    }
+
+    /// Gives the pool messages of the application's own between master and workers: JSON, up to
+    /// `message_max` bytes each, on a stream beside each worker's channel. Workers find their end
+    /// with [`WorkerInfo::mail`].
+    ///
+    /// ```no_run
+    /// use ringfort::Pool;
+    /// use ringfort::channel::{Map, MasterMail, Message};
+    ///
+    /// fn main() -> Result<(), ringfort::Error> {
+    ///     let mail = MasterMail::new();
+    ///     let copy = mail.clone();
+    ///     // Runs in the master: what one worker says, all hear.
+    ///     mail.on_message(move |_slot, message| drop(copy.broadcast(&message)));
+    ///     Pool::bind("127.0.0.1:8080").messages(&mail).serve_with(|worker| {
+    ///         let mail = worker.mail();
+    ///         mail.on_message(|message| eprintln!("{:?}", message.data));
+    ///         move |_req, res| {
+    ///             let told = mail.send(&Message::worker_metrics(Map::new(), 0.0));
+    ///             res.text(format!("{told:?}"));
+    ///         }
+    ///     })
+    /// }
+    /// ```
+    pub fn messages(mut self, mail: &MasterMail) -> Self {
+        self.hooks.mail = Some(mail.clone());
         self
     }
 
@@ -210,11 +245,18 @@ pub struct WorkerInfo {
     slot: u32,
     generation: u32,
     board: Board,
+    mail: WorkerMail,
 }
 
 impl WorkerInfo {
-    pub(crate) fn new(slot: u32, generation: u32, board: Board) -> Self {
-        Self { slot, generation, board }
+    pub(crate) fn new(slot: u32, generation: u32, board: Board, mail: WorkerMail) -> Self {
+        Self { slot, generation, board, mail }
+    }
+
+    /// Its messages to and from the master; connected if the pool has [`Pool::messages`].
+    #[must_use]
+    pub fn mail(&self) -> WorkerMail {
+        self.mail.clone()
     }
 
     /// Which slot it fills: 0 to workers − 1.

@@ -22,6 +22,7 @@
 mod passer;
 mod socket;
 
+pub use crate::ipc::mail::{MasterMail, WorkerMail};
 pub use crate::ipc::message::{Message, MessageType};
 pub use crate::ipc::{Map, Value, json};
 pub use passer::{FdPasser, Passed};

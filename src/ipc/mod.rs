@@ -4,6 +4,7 @@
 pub mod board;
 pub mod frame;
 pub mod handoff;
+pub mod mail;
 pub mod message;
 pub mod metadata;
 

@@ -10,6 +10,7 @@ pub mod command;
 mod handoff;
 pub mod ledger;
 pub mod listeners;
+mod mail;
 mod operate;
 pub mod pending;
 pub mod refuse;
@@ -23,6 +24,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::io::{Completion, Fd, Instant, Io, Kind, Processes};
 use crate::ipc::board::Board;
+use crate::ipc::mail::MasterMail;
 use accept::Accepting;
 use answer::{Answer, Asker};
 use balancer::{Balancer, Guard, Load};
@@ -92,6 +94,7 @@ pub struct Master<I> {
     pending: Pending,
     ledger: Ledger,
     balancer: Guard,
+    mail: Option<MasterMail>,
     accepting: Accepting,
     phase: Phase,
 
@@ -134,6 +137,7 @@ impl<I: Io + Processes> Master<I> {
             pending: Pending::new(pending_max, config.pending_timeout()),
             ledger: Ledger::default(),
             balancer: Guard::new(balancer),
+            mail: None,
             accepting: Accepting::default(),
             phase: Phase::Starting,
             sockets,
@@ -182,6 +186,7 @@ impl<I: Io + Processes> Master<I> {
         if self.balancer.take_panic() {
             (self.events)(&Event::BalancerPanicked);
         }
+        self.post();
         self.advance(now);
         self.arm();
         self.next_deadline(now)
@@ -206,7 +211,9 @@ impl<I: Io + Processes> Master<I> {
             Kind::Receive => self.on_receive(&completion, now),
             Kind::Signal => self.on_signal(&completion, now),
             Kind::Cancel => {}
-            Kind::Send | Kind::Read | Kind::Connect => {
+            Kind::Read => self.on_mail_read(&completion, now),
+            Kind::Send => self.on_mail_sent(&completion),
+            Kind::Connect => {
                 unreachable!("the master submits no {:?}", completion.token.kind)
             }
         }

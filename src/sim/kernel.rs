@@ -385,6 +385,11 @@ impl Processes for Kernel {
         false
     }
 
+    /// Application messages are not simulated: a master with mail is run on the real kernel.
+    fn stream_pair(&mut self) -> Result<(Fd, Fd), Errno> {
+        Err(Errno::Denied)
+    }
+
     fn spare(&mut self) -> Result<Fd, Errno> {
         self.call();
         let mut state = self.state.borrow_mut();

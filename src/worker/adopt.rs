@@ -268,7 +268,8 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     /// The process may exit when no connection and no listener is left.
     pub(super) fn finish_drain(&mut self) {
         let quiet = self.connections.is_empty() && self.listeners.iter().all(|l| l.fd.is_none());
-        if !self.drain.is_serving() && quiet && !self.ended {
+        let sent = self.mail_is_sent() || self.drain == Drain::Cutting;
+        if !self.drain.is_serving() && quiet && sent && !self.ended {
             self.ended = true;
             self.line.set_state(WorkerState::Stopped);
         }

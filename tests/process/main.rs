@@ -17,6 +17,7 @@ mod groups;
 mod harness;
 mod kill;
 mod load;
+mod messages;
 mod orphans;
 #[path = "../kernel/own.rs"]
 mod own;
@@ -33,6 +34,9 @@ fn main() -> ExitCode {
     if arguments.next_if(|argument| argument == app::FLAG).is_some() {
         return app::run(arguments);
     }
+    if arguments.next_if(|argument| argument == messages::FLAG).is_some() {
+        return messages::run(arguments);
+    }
     let groups = [
         traffic::CASES,
         kill::CASES,
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         addresses::CASES,
         full::CASES,
         refused::CASES,
+        messages::CASES,
     ];
     let cases: Vec<Case> = groups.into_iter().flatten().copied().collect();
     run(&cases)

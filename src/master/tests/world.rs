@@ -361,6 +361,11 @@ impl Processes for World {
         kernel.strangers > 0
     }
 
+    fn stream_pair(&mut self) -> Result<(Fd, Fd), Errno> {
+        let mut kernel = self.0.borrow_mut();
+        Ok((kernel.fd(), kernel.fd()))
+    }
+
     fn spare(&mut self) -> Result<Fd, Errno> {
         let mut kernel = self.0.borrow_mut();
         if kernel.open.len() >= kernel.fds_max {
