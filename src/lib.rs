@@ -30,6 +30,7 @@ pub mod stats;
 #[doc(hidden)]
 pub mod sys;
 pub mod system;
+pub mod testing;
 #[doc(hidden)]
 pub mod worker;
 

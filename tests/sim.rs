@@ -33,22 +33,6 @@ fn app(request: &Request<'_>, response: &mut Response) {
     response.bytes("application/octet-stream", answer(request.target(), request.body()));
 }
 
-struct WorkerLoop(Worker<Kernel, Http<App>>);
-
-impl Stepper for WorkerLoop {
-    fn turn(&mut self, done: &mut Vec<Completion>) -> Option<Instant> {
-        self.0.turn(done)
-    }
-
-    fn wait(&mut self, deadline: Option<Instant>, done: &mut Vec<Completion>) {
-        self.0.wait(deadline, done);
-    }
-
-    fn exit(&mut self) -> Option<i32> {
-        self.0.is_done().then_some(0)
-    }
-}
-
 struct MasterLoop {
     master: Master<Kernel>,
     /// Its last report, once it has one.
@@ -302,7 +286,7 @@ fn worker(kernel: Kernel, boot: Boot, board: Board, config: &Config) -> Box<dyn 
         listeners: boot.listeners,
         line: board.line(boot.line),
     };
-    Box::new(WorkerLoop(Worker::new(kernel, Http::new(app as App, config), parts, config)))
+    Box::new(Worker::new(kernel, Http::new(app as App, config), parts, config))
 }
 
 fn run(plan: Plan) -> Result<Outcome, String> {
