@@ -20,6 +20,7 @@ pub mod ipc;
 #[doc(hidden)]
 pub mod master;
 mod mode;
+pub mod network;
 pub mod pool;
 #[doc(hidden)]
 pub mod protocol;
@@ -34,12 +35,13 @@ pub mod testing;
 #[doc(hidden)]
 pub mod worker;
 
-pub use config::{Balancing, Config, ConfigError, Mode};
+pub use config::{AccessFormat, Balancing, Config, ConfigError, Mode};
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Level};
 pub use files::Files;
 #[doc(inline)]
 pub use master::balancer;
 pub use mode::{Comparison, Recommendation, comparison, recommended};
+pub use network::Network;
 pub use pool::{Pool, Started, WorkerInfo, WorkerStatus};
 pub use system::SystemInfo;

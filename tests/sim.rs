@@ -285,6 +285,7 @@ fn worker(kernel: Kernel, boot: Boot, board: Board, config: &Config) -> Box<dyn 
         signals: Some(boot.signals),
         listeners: boot.listeners,
         line: board.line(boot.line),
+        access_log: None,
     };
     Box::new(Worker::new(kernel, Http::new(app as App, config), parts, config))
 }

@@ -213,7 +213,7 @@ impl<I: Io + Processes> Master<I> {
             Kind::Cancel => {}
             Kind::Read => self.on_mail_read(&completion, now),
             Kind::Send => self.on_mail_sent(&completion),
-            Kind::Connect => {
+            Kind::Write | Kind::Connect => {
                 unreachable!("the master submits no {:?}", completion.token.kind)
             }
         }

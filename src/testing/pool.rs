@@ -229,6 +229,7 @@ fn run_workers<H: Handler + 'static>(
                 signals: Some(boot.signals),
                 listeners: boot.listeners,
                 line: board.line(boot.line),
+                access_log: None,
             };
             Box::new(Worker::new(kernel, Http::new(handler, &config), parts, &config))
         }),

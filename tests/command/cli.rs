@@ -58,6 +58,9 @@ fn every_option_is_taken_as_a_flag_a_variable_and_a_key() {
         ("mode", "shared"),
         ("balancer", "round-robin"),
         ("weights", "3,1"),
+        ("trusted_proxies", "10.0.0.0/8,::1"),
+        ("access_log", "/dev/null"),
+        ("access_log_format", "json"),
     ];
     let choices = choices.map(|(name, value)| (name, value.to_owned()));
     let rows = Config::ROWS.iter().map(|row| (row.name, Config::default().get(row.name).unwrap()));
