@@ -18,6 +18,7 @@ mod harness;
 mod kill;
 mod load;
 mod messages;
+mod original;
 mod orphans;
 #[path = "../kernel/own.rs"]
 mod own;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         full::CASES,
         refused::CASES,
         messages::CASES,
+        original::CASES,
     ];
     let cases: Vec<Case> = groups.into_iter().flatten().copied().collect();
     run(&cases)

@@ -18,6 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     ("messages::shared::the_master_answers_and_tells_all", || answers("shared")),
     ("messages::centralized::the_master_answers_and_tells_all", || answers("centralized")),
     ("messages::a_hook_that_panics_is_called_again", panics),
+    ("messages::p2_the_limit_of_messages_acts", p2_the_limit_of_messages_acts),
     ("messages::p1_what_a_worker_says_reaches_the_master", p1_reaches_the_master),
     ("messages::garbage_on_the_stream_replaces_the_worker", garbage),
     ("messages::the_last_message_before_a_drain_arrives", last_words),
@@ -82,6 +83,16 @@ fn p1_reaches_the_master() {
     assert_eq!(text(&mut client, "/send/metrics/3"), "sent");
     server.await_log("the master heard metrics from 1: 3 bytes");
     assert_eq!(server.stop().0, Some(0));
+}
+
+/// P2 of the original: its limit of messages was an option that no code read.
+fn p2_the_limit_of_messages_acts() {
+    let server = start("--message-max 2000");
+    let mut client = to_slot(&server, "0");
+    assert_eq!(text(&mut client, "/send/echo/1800"), "sent");
+    await_got(&mut client, "echo from 0: 1800 bytes");
+    let refused = text(&mut client, "/send/echo/2000");
+    assert!(refused.contains("at most 2000"), "{refused}");
 }
 
 fn panics() {
@@ -176,6 +187,7 @@ impl Balancer for Last {
     }
 }
 
+#[expect(clippy::unwrap_in_result, reason = "a case that gets its own options wrong fails")]
 fn serve(mut options: impl Iterator<Item = String>) -> Result<(), Error> {
     let mut pool = Pool::bind("127.0.0.1:0").workers(2);
     let weights = Weights::new(&[1, 0])?;
@@ -183,6 +195,10 @@ fn serve(mut options: impl Iterator<Item = String>) -> Result<(), Error> {
         pool = match (flag.as_str(), value.as_str()) {
             ("--mode", "shared") => pool.mode(ringfort::Mode::Shared),
             ("--mode", _) => pool.mode(ringfort::Mode::Centralized),
+            ("--message-max", max) => {
+                let max = max.parse().expect("a number");
+                pool.limits(|set| set.message_max(max).map(drop))
+            }
             ("--balancer", "last") => pool.balancer(Last),
             (_, _) => pool.balancer(Weighted::new(weights)),
         };
