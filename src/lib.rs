@@ -6,6 +6,7 @@
 
 mod boot;
 pub mod channel;
+pub mod coming_from;
 pub mod config;
 pub mod error;
 pub mod event;

@@ -592,6 +592,27 @@ fn p1_the_balancer_hears_of_every_connection_and_every_worker_that_goes() {
     end(&mut stage);
 }
 
+/// In shared mode the master stands in for a slot without a ready worker, and then it picks.
+#[test]
+fn an_orphan_of_a_slot_goes_where_the_balancer_says() {
+    struct Last;
+    impl Balancer for Last {
+        fn pick(&mut self, _: &Client<'_>, loads: &[Load]) -> Option<usize> {
+            loads.iter().rposition(|load| load.room > 0)
+        }
+    }
+    let mut stage = Stage::new(Mode::Shared, 3, &[]);
+    stage.master.balancer = Guard::new(Box::new(Last));
+    stage.say_ready(1);
+    stage.say_ready(2);
+    stage.settle();
+    for _ in 0..3 {
+        stage.connect(0);
+    }
+    stage.settle();
+    assert_eq!((stage.inbox(1), stage.inbox(2)), (0, 3));
+}
+
 #[test]
 fn signals_without_a_meaning_are_named_and_harmless() {
     let mut stage = Stage::ready(Mode::Centralized, 1, &[]);
