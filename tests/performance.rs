@@ -1,6 +1,7 @@
 //! The baselines of duyler/worker-pool's performance suite. They are very loose; what is measured
 //! for real stands in `benches` and the README. In a program of its own, so that nobody else's
 //! memory is counted.
+#![expect(clippy::print_stdout, reason = "tests print what they measured")]
 
 use ringfort::balancer::{Balancer, Client, LeastConnections, Load, RoundRobin};
 use ringfort::channel::{Map, Message, MessageType};
