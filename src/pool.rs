@@ -115,6 +115,7 @@ impl Pool {
     /// ```no_run
     /// use ringfort::Pool;
     /// use ringfort::channel::{Map, MasterMail, Message};
+    /// use ringfort::http::{Request, Response};
     ///
     /// fn main() -> Result<(), ringfort::Error> {
     ///     let mail = MasterMail::new();
@@ -124,7 +125,7 @@ impl Pool {
     ///     Pool::bind("127.0.0.1:8080").messages(&mail).serve_with(|worker| {
     ///         let mail = worker.mail();
     ///         mail.on_message(|message| eprintln!("{:?}", message.data));
-    ///         move |_req, res| {
+    ///         move |_req: &Request<'_>, res: &mut Response| {
     ///             let told = mail.send(&Message::worker_metrics(Map::new(), 0.0));
     ///             res.text(format!("{told:?}"));
     ///         }
