@@ -32,6 +32,7 @@
 
 mod buffers;
 pub mod clock;
+mod connect;
 pub mod errno;
 pub mod file;
 pub mod log;
