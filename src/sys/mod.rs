@@ -33,6 +33,7 @@
 mod buffers;
 pub mod clock;
 mod connect;
+pub mod cpu;
 pub mod errno;
 pub mod file;
 pub mod log;
