@@ -44,6 +44,7 @@ mod report;
 mod request;
 #[doc(hidden)]
 pub mod run;
+mod search;
 mod server;
 mod tally;
 mod threads;
@@ -55,6 +56,7 @@ pub use pace::{Arrivals, Pace, Schedule};
 pub use plan::Plan;
 pub use report::{Machine, Report, Sample};
 pub use request::{Expect, ExpectBody, Place, Rotation, Target, Template};
+pub use search::Found;
 pub use server::Server;
 pub use tally::{Connections, Failure, Failures, Latency, Of, Second, Tally};
 pub use threads::{Go, Live};
