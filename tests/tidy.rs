@@ -171,6 +171,8 @@ fn each_dependency_has_one_door() {
             &["src/ipc/", "src/admin/", "src/cli/", "src/http/response", "src/load/report"],
         ),
         ("crossbeam_queue", &["src/server.rs"]),
+        ("hdrhistogram", &["src/load/"]),
+        ("plotters", &["src/load/report/"]),
         ("lexopt", &["src/cli/"]),
         ("toml", &["src/cli/"]),
     ];

@@ -125,7 +125,9 @@ impl<I: Io + Connects> Client<I> {
         if wrong.is_none() && reference.is_none() && expect.body == ExpectBody::SameAsFirst {
             *reference = Some(connection.reader.take_kept().into());
         }
-        self.tally.count_status(reply.status);
+        if sent.counted {
+            self.tally.count_status(reply.status);
+        }
         match wrong {
             Some((failure, why)) => self.fail(failure, &why, Duration::ZERO, Some(sent)),
             None => self.answered(sent),
