@@ -10,7 +10,7 @@ use std::time::Duration;
 /// All that the command line said.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Bench {
-    pub(super) url: Option<String>,
+    pub(crate) url: Option<String>,
     pub(super) threads: Option<u32>,
     pub(super) connections: Option<u32>,
     pub(super) duration: Option<Duration>,

@@ -86,7 +86,8 @@ fn capacity_text(format: Format, found: &Found) -> String {
             format!("{value:#}\n")
         }
         Format::Text | Format::Markdown => {
-            let rate = rate.map_or("none".to_owned(), |rate| format!("{rate:.0} requests/s"));
+            let rate =
+                rate.map_or_else(|| "none".to_owned(), |rate| format!("{rate:.0} requests/s"));
             let broke = limit.map(|limit| format!(", {limit:.0} broke")).unwrap_or_default();
             format!("capacity: {rate}{broke}; {} trials; {note}\n\n{text}", found.trials)
         }

@@ -220,14 +220,14 @@ impl Rotation {
         let total = weights.iter().map(|weight| i64::from(*weight)).sum();
         let mut new = Self { credit: vec![0; weights.len()], weights, total };
         (0..skip).for_each(|_| {
-            let _ = new.next();
+            let _ = new.turn();
         });
         new
     }
 
     /// The index of the next request.
     #[inline]
-    pub fn next(&mut self) -> u16 {
+    pub fn turn(&mut self) -> u16 {
         if self.weights.len() == 1 {
             return 0;
         }
@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn a_mix_is_spread_evenly() {
         let mut rotation = Rotation::new([5, 1, 1], 0);
-        let order: Vec<u16> = (0..7).map(|_| rotation.next()).collect();
+        let order: Vec<u16> = (0..7).map(|_| rotation.turn()).collect();
         assert_eq!(order, [0, 0, 1, 0, 2, 0, 0]);
     }
 
@@ -335,7 +335,7 @@ mod tests {
             let mut rotation = Rotation::new(weights.iter().copied(), skip);
             let mut counts = vec![0; weights.len()];
             for _ in 0..weights.iter().sum() {
-                counts[usize::from(rotation.next())] += 1;
+                counts[usize::from(rotation.turn())] += 1;
             }
             prop_assert_eq!(counts, weights);
         }

@@ -332,7 +332,11 @@ fn drive<I: Io + Connects>(mut client: Client<I>, shared: &Shared, progress: &Pr
                     usage = Some(Usage::of_thread() - first);
                 }
                 Phase::Done => break,
-                _ => {}
+                Phase::Connecting
+                | Phase::Ready
+                | Phase::WarmUp
+                | Phase::Draining
+                | Phase::Closing => {}
             }
         }
         if client.now() >= publish_at {

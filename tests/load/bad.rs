@@ -104,7 +104,9 @@ fn a_server_that_does_not_speak_http() {
 
 #[test]
 fn a_server_that_closes_early() {
-    let manner = |mut stream: TcpStream| drop(read_request(&mut stream));
+    let manner = |mut stream: TcpStream| {
+        read_request(&mut stream);
+    };
     check(manner, Failure::Closed, "before any of the reply");
 }
 

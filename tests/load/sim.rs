@@ -55,7 +55,7 @@ struct ClientLoop {
 
 impl Stepper for ClientLoop {
     fn turn(&mut self, done: &mut Vec<Completion>) -> Option<Instant> {
-        let client = self.client.as_mut().expect("it has not ended");
+        let Some(client) = &mut self.client else { return None };
         let deadline = client.turn(done);
         if client.phase() != Phase::Ready {
             return deadline;

@@ -65,7 +65,7 @@ impl Report {
         let points = |count: fn(&crate::load::tally::Second) -> u64| {
             let seconds = (0_u32..).zip(&self.tally.seconds);
             // The last second is not a whole one.
-            let whole = self.measured.as_secs() as usize;
+            let whole = usize::try_from(self.measured.as_secs()).unwrap_or(usize::MAX);
             seconds.take(whole.max(1)).map(|(at, s)| (f64::from(at), count(s) as f64)).collect()
         };
         let replies = points(|second| second.replies);

@@ -326,7 +326,13 @@ impl<I: Io + Connects> Client<I> {
             Phase::Closing if self.connections.iter().all(|c| c.fd.is_none()) => {
                 self.phase = Phase::Done;
             }
-            _ => {}
+            Phase::Connecting
+            | Phase::Ready
+            | Phase::WarmUp
+            | Phase::Measuring
+            | Phase::Draining
+            | Phase::Closing
+            | Phase::Done => {}
         }
     }
 

@@ -229,9 +229,10 @@ fn ask<'a>(
 }
 
 fn why(reply: &Reply, failure: Failure) -> String {
-    match failure {
-        Failure::Status => format!("status {}", reply.status),
-        _ => format!("{} bytes that differ from the expected ones", reply.body_bytes),
+    if failure == Failure::Status {
+        format!("status {}", reply.status)
+    } else {
+        format!("{} bytes that differ from the expected ones", reply.body_bytes)
     }
 }
 

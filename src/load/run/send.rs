@@ -84,7 +84,7 @@ impl<I: Io + Connects> Client<I> {
 
     /// One more request on this connection.
     fn push(&mut self, slot: usize, due: Instant) {
-        let template = self.rotation.next();
+        let template = self.rotation.turn();
         let bytes = &self.job.templates[usize::from(template)].bytes;
         let connection = &mut self.connections[slot];
         let counted = match self.job.pace {
