@@ -4,6 +4,7 @@
 //! (`RINGFORT_` and the name in capitals) and in a file. Durations are written `5s`, `250ms`, `2m`;
 //! sizes `16384`, `16k`, `10m`.
 
+use crate::error::{Error, ErrorKind};
 use crate::io::Address;
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -50,6 +51,12 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Self::new(ErrorKind::Config, error.to_string())
+    }
+}
 
 /// A value of the table: how it is read, shown and bounded.
 trait Value: Sized + Copy + PartialOrd {
