@@ -2,7 +2,7 @@
 
 use super::bench::{Bench, Content, Format};
 use ringfort::load::{
-    Capacity, Expect, ExpectBody, Found, Go, Live, Pace, Plan, Report, Server, Template, Usage,
+    Capacity, Expect, ExpectBody, Found, Go, Live, Pace, Plan, Report, Server, Template, Tree,
 };
 use ringfort::sys::{cpu, signal};
 use ringfort::{Config, Error, ErrorKind};
@@ -126,7 +126,7 @@ fn plan(bench: &Bench, url: &str) -> Result<Plan, Error> {
         plan = plan.requests_per_connection(count);
     }
     if let Some(pid) = bench.server_pid {
-        if Usage::cpu_of_tree(pid).is_none() {
+        if Tree::look(pid).is_none() {
             return Err(Error::new(ErrorKind::Config, format!("--server-pid: no process {pid}")));
         }
         plan = plan.server_pid(pid);
@@ -214,14 +214,13 @@ fn own_config(
     split: &Split,
     one_more: Option<(&str, &str)>,
 ) -> Result<Config, Error> {
-    let wrong = |error: ringfort::ConfigError| Error::new(ErrorKind::Config, error.to_string());
     let mut config = Config::default();
     let workers = split.server.len().max(1).to_string();
     let set = bench.set.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     for (name, value) in [("workers", workers.as_str())].into_iter().chain(set).chain(one_more) {
-        config.set(name, value).map_err(wrong)?;
+        config.set(name, value)?;
     }
-    config.add_address("127.0.0.1:0").map_err(wrong)?;
+    config.add_address("127.0.0.1:0")?;
     Ok(config)
 }
 
@@ -342,6 +341,13 @@ fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+fn live_line(live: &Live, rate: f64) -> String {
+    let Live { phase, elapsed, open, failures, .. } = live;
+    let phase = format!("{phase:?}").to_lowercase();
+    let seconds = elapsed.as_secs_f64();
+    format!("{phase} {seconds:.1} s  {rate:.0} requests/s  {open} open  {failures} failed")
+}
+
 /// Shows how it goes on a terminal, and hears Ctrl-C.
 struct Watcher {
     signals: ringfort::io::Fd,
@@ -377,14 +383,8 @@ impl Watcher {
             false => (live.replies - before) as f64 / time.as_secs_f64().max(1e-9),
         };
         self.last = Some((live.elapsed, live.replies));
-        let Live { phase, elapsed, open, failures, .. } = live;
-        let phase = format!("{phase:?}").to_lowercase();
         // Who cannot read it misses nothing.
-        let _ = write!(
-            io::stderr(),
-            "\r\x1b[K{phase} {:.1} s  {rate:.0} requests/s  {open} open  {failures} failed",
-            elapsed.as_secs_f64(),
-        );
+        let _ = write!(io::stderr(), "\r\x1b[K{}", live_line(live, rate));
     }
 
     fn end(&mut self) {

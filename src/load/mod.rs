@@ -60,7 +60,7 @@ pub use search::Found;
 pub use server::Server;
 pub use tally::{Connections, Failure, Failures, Latency, Of, Second, Tally};
 pub use threads::{Go, Live};
-pub use usage::Usage;
+pub use usage::{Tree, Usage};
 pub use verdict::{BUSY_MAX, Gate, Gates, LAG_MAX, Reason, Slo};
 
 use crate::error::{Error, ErrorKind};

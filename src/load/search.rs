@@ -75,7 +75,10 @@ impl Plan {
                 best = Some(report);
             } else {
                 capacity.tell(Trial::Broken);
-                limit = Some(report);
+                // Broken once is tried again.
+                if capacity.next() != Some(rate) {
+                    limit = Some(report);
+                }
             }
         }
         let is_ours =

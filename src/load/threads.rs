@@ -4,7 +4,7 @@ use super::plan::Plan;
 use super::report::{Machine, Report, Sample};
 use super::run::{Client, Job, Phase};
 use super::tally::{Failure, Of, Tally};
-use super::usage::Usage;
+use super::usage::{Tree, Usage};
 use crate::error::{Error, ErrorKind};
 use crate::io::{Completion, Connects, Instant, Io};
 use crate::sys::ring::{Ring, RingSettings};
@@ -200,17 +200,16 @@ struct Watch<'a> {
     phase: Phase,
     since: Instant,
     /// At the start of the measured time.
-    server_first: Option<Usage>,
+    server_first: Option<Tree>,
     last: Option<Look>,
     watched: Watched,
 }
 
 /// One look at the CPU time of both sides.
-#[derive(Clone, Copy)]
 struct Look {
     at: Instant,
-    client: Usage,
-    server: Option<Usage>,
+    client: Tree,
+    server: Option<Tree>,
 }
 
 impl<'a> Watch<'a> {
@@ -250,15 +249,20 @@ impl<'a> Watch<'a> {
         let phases = threads.iter().map(|thread| thread.phase.load(Ordering::Acquire));
         let phase = PHASES[usize::from(phases.min().unwrap_or(0))];
         let now = clock::monotonic();
+        let open = sum(|thread| &thread.open);
         if phase == Phase::Ready && self.shared.begin.load(Ordering::Relaxed) == 0 {
-            self.shared.begin.store(now.after(SOON).as_nanos(), Ordering::Release);
+            if open == 0 {
+                self.shared.stop.store(true, Ordering::Release); // there is nothing to measure
+            } else {
+                self.shared.begin.store(now.after(SOON).as_nanos(), Ordering::Release);
+            }
         }
         if phase != self.phase {
             (self.phase, self.since) = (phase, now);
             match phase {
                 Phase::Measuring => {
                     self.last = Some(self.usages(now));
-                    self.server_first = self.plan.server_pid.and_then(Usage::cpu_of_tree);
+                    self.server_first = self.plan.server_pid.and_then(Tree::look);
                 }
                 Phase::Draining | Phase::Closing | Phase::Done => self.end_server(),
                 Phase::Connecting | Phase::Ready | Phase::WarmUp => {}
@@ -267,7 +271,7 @@ impl<'a> Watch<'a> {
         Live {
             phase,
             elapsed: now.since(self.since),
-            open: sum(|thread| &thread.open),
+            open,
             replies: sum(|thread| &thread.replies),
             failures: sum(|thread| &thread.failures),
         }
@@ -275,29 +279,31 @@ impl<'a> Watch<'a> {
 
     fn end_server(&mut self) {
         let Some(first) = self.server_first.take() else { return };
-        self.watched.server = self.plan.server_pid.and_then(Usage::of_tree).map(|now| now - first);
+        self.watched.server = self.plan.server_pid.and_then(Tree::look).map(|now| {
+            let memory_bytes = now.memory_bytes();
+            Usage { memory_bytes, ..now.since(&first) }
+        });
     }
 
     fn usages(&self, at: Instant) -> Look {
-        let client = Usage::cpu_of_tree(process::id()).unwrap_or_default();
-        let server = self.plan.server_pid.and_then(Usage::cpu_of_tree);
+        let client = Tree::own();
+        let server = self.plan.server_pid.and_then(Tree::look);
         Look { at, client, server }
     }
 
     fn sample(&mut self, now: Instant) {
-        let Some(last) = self.last.filter(|last| now.since(last.at) >= Duration::from_secs(1))
-        else {
-            return;
-        };
+        let second = Duration::from_secs(1);
+        let Some(last) = self.last.take_if(|last| now.since(last.at) >= second) else { return };
         if self.phase != Phase::Measuring {
             return;
         }
         let look = self.usages(now);
         let time = look.at.since(last.at);
-        let server = look.server.zip(last.server).map(|(now, before)| (now - before).cores(time));
+        let both = look.server.as_ref().zip(last.server.as_ref());
+        let server = both.map(|(now, before)| now.since(before).cores(time));
         self.watched.samples.push(Sample {
             at: now.since(self.since),
-            client_cores: (look.client - last.client).cores(time),
+            client_cores: look.client.since(&last.client).cores(time),
             server_cores: server,
         });
         self.last = Some(look);

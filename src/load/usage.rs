@@ -1,5 +1,6 @@
 //! CPU time, context switches and memory of threads and of whole process trees, out of /proc.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Sub;
 use std::time::Duration;
@@ -65,25 +66,56 @@ impl Usage {
         thread("/proc/thread-self")
     }
 
-    /// Of this process and of all below it, without their memory: a look that costs little.
-    #[must_use]
-    pub fn cpu_of_tree(pid: u32) -> Option<Self> {
-        let tree = tree(pid);
-        (!tree.is_empty())
-            .then(|| tree.iter().map(|pid| process(*pid)).fold(Self::default(), Self::plus))
-    }
-
-    /// Of this process and of all below it; `None`: there is no such process.
-    #[must_use]
-    pub fn of_tree(pid: u32) -> Option<Self> {
-        let usage = Self::cpu_of_tree(pid)?;
-        Some(Self { memory_bytes: tree(pid).into_iter().map(memory).sum(), ..usage })
-    }
-
     /// Resident memory of this process, in bytes.
     #[must_use]
     pub fn own_memory() -> u64 {
         memory(std::process::id())
+    }
+}
+
+/// The threads of a process and of all below it, one by one: so that what has ended in between
+/// takes nothing away from the others.
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
+    threads: BTreeMap<u32, Usage>,
+    processes: Vec<u32>,
+}
+
+impl Tree {
+    /// Looks at a process and all below it; `None`: there is no such process.
+    #[must_use]
+    pub fn look(root: u32) -> Option<Self> {
+        let processes = tree(root);
+        (!processes.is_empty()).then(|| Self::of(processes))
+    }
+
+    /// Looks at this process alone.
+    #[must_use]
+    pub fn own() -> Self {
+        Self::of(vec![std::process::id()])
+    }
+
+    fn of(processes: Vec<u32>) -> Self {
+        let threads = processes.iter().flat_map(|pid| {
+            let folder = format!("/proc/{pid}/task");
+            numbers(&folder).map(move |id| (id, thread(&format!("{folder}/{id}"))))
+        });
+        Self { threads: threads.collect(), processes }
+    }
+
+    /// What they used since then. What a thread that has ended used is lost.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Usage {
+        let used =
+            |(id, now): (&u32, &Usage)| *now - before.threads.get(id).copied().unwrap_or_default();
+        let used = self.threads.iter().map(used).fold(Usage::default(), Usage::plus);
+        Usage { processes: u32::try_from(self.processes.len()).unwrap_or(u32::MAX), ..used }
+    }
+
+    /// Resident memory of all, in bytes. Costs more than a look.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.processes.iter().map(|pid| memory(*pid)).sum()
     }
 }
 
@@ -101,12 +133,6 @@ fn tree(root: u32) -> Vec<u32> {
         at += 1;
     }
     tree
-}
-
-fn process(pid: u32) -> Usage {
-    let folder = format!("/proc/{pid}/task");
-    let threads = numbers(&folder).map(|thread_id| thread(&format!("{folder}/{thread_id}")));
-    Usage { processes: 1, ..threads.fold(Usage::default(), Usage::plus) }
 }
 
 fn thread(folder: &str) -> Usage {
@@ -173,7 +199,7 @@ mod tests {
     #[test]
     fn a_thread_that_works_uses_cpu_and_its_tree_contains_it() {
         let before = Usage::of_thread();
-        let tree_before = Usage::cpu_of_tree(std::process::id()).unwrap();
+        let tree_before = Tree::look(std::process::id()).unwrap();
         let mut sum = 0_u64;
         let mut used = Usage::default();
         // Until the kernel has accounted for it, however slow the machine is.
@@ -181,9 +207,10 @@ mod tests {
             (0..100_000_u64).for_each(|number| sum = std::hint::black_box(sum ^ number));
             used = Usage::of_thread() - before;
         }
-        let tree = Usage::of_tree(std::process::id()).unwrap();
-        assert!((tree - tree_before).cpu >= Duration::from_millis(10), "{tree:?}");
-        assert!(tree.memory_bytes > 1 << 18 && tree.processes >= 1, "{tree:?}");
-        assert_eq!(Usage::of_tree(u32::MAX), None);
+        let tree = Tree::look(std::process::id()).unwrap();
+        let used = tree.since(&tree_before);
+        assert!(used.cpu >= Duration::from_millis(10) && used.processes >= 1, "{used:?}");
+        assert!(tree.memory_bytes() > 1 << 18, "{tree:?}");
+        assert!(Tree::look(u32::MAX).is_none());
     }
 }

@@ -1,6 +1,6 @@
 //! Whether a result says something about the server, and whether it is good enough. Pure.
 
-use super::tally::{Connections, Failure, Latency, Tally};
+use super::tally::{Connections, Failure, Latency, Tally, nanos};
 use std::fmt;
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ impl fmt::Display for Reason {
             Self::OutOfPorts(times) => write!(
                 f,
                 "out of ports: {times} connects found no free source port; old connections are in \
-                 TIME-WAIT: use a longer-lived connection or a lower rate"
+                 TIME-WAIT: let connections live longer, or lower the rate"
             ),
             Self::NoAnswers => f.write_str("no answers: not one request was answered as expected"),
         }
@@ -73,6 +73,9 @@ impl fmt::Display for Reason {
 pub const BUSY_MAX: f64 = 0.90;
 /// One request in 100 may be sent so late.
 pub const LAG_MAX: Duration = Duration::from_millis(1);
+
+/// Fewer late requests than this are an accident, not a habit.
+const LATE_MIN: u64 = 10;
 
 /// What there is against a result; nothing: it is valid. `busy`: of the busiest client thread, the
 /// part of the time that it ran or waited for a CPU.
@@ -93,9 +96,9 @@ pub(super) fn reasons(tally: &Tally, busy: f64) -> Vec<Reason> {
     if busy > BUSY_MAX {
         reasons.push(Reason::ClientBound(busy));
     }
-    let lag = at(&tally.lag, 0.99);
-    if lag > LAG_MAX {
-        reasons.push(Reason::Lagging(lag));
+    let late = tally.lag.len() - tally.lag.count_between(0, nanos(LAG_MAX));
+    if late >= LATE_MIN && late * 100 > tally.lag.len() {
+        reasons.push(Reason::Lagging(at(&tally.lag, 0.99)));
     }
     reasons
 }
@@ -179,7 +182,6 @@ pub(super) fn error_rate(tally: &Tally) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::tally::nanos;
 
     fn good() -> Tally {
         let mut tally = Tally { requests: 100, answered: 100, ..Tally::default() };
@@ -206,7 +208,8 @@ mod tests {
         check(|tally| tally.fail(Failure::OutOfPorts, String::new), 0.0, &["out_of_ports"]);
         check(|tally| tally.answered = 0, 0.0, &["no_answers"]);
         let late = nanos(LAG_MAX + Duration::from_micros(10));
-        check(|tally| tally.lag.saturating_record_n(late, 100), 0.0, &["lagging"]);
+        check(|tally| tally.lag.saturating_record_n(late, 10), 0.0, &["lagging"]);
+        check(|tally| tally.lag.saturating_record_n(late, 9), 0.0, &[]);
     }
 
     #[test]

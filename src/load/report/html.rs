@@ -53,11 +53,7 @@ impl Report {
             let points = spectrum(&self.tally.service);
             curves.push(Curve { name: "service", colour: OTHER, points });
         }
-        let right = |at: &f64| match 1.0 - 10_f64.powf(-at) {
-            part if *at < 0.5 => format!("{:.0} %", part * 100.0),
-            _ => format!("{} %", (10_f64.powf(-at).mul_add(-100.0, 100.0) * 1e6).round() / 1e6),
-        };
-        draw(&curves, "percentile", "milliseconds", &right)
+        draw(&curves, "percentile", "milliseconds", &percentile)
     }
 
     fn throughput(&self) -> Result<String, Box<dyn Error>> {
@@ -124,6 +120,12 @@ fn spectrum(latency: &Latency) -> Vec<(f64, f64)> {
     points
 }
 
+/// As many digits as tell it from its neighbours: 90 %, 99 %, 99.9 %, 99.99 %.
+fn percentile(nines: &f64) -> String {
+    let scale = 10_f64.powf((nines.ceil() - 1.0).max(0.0));
+    format!("{} %", (10_f64.powf(-nines).mul_add(-100.0, 100.0) * scale).round() / scale)
+}
+
 fn plain(value: &f64) -> String {
     format!("{}", (value * 100.0).round() / 100.0)
 }
@@ -153,6 +155,7 @@ fn draw(
         chart
             .configure_mesh()
             .light_line_style(WHITE)
+            .x_labels(7)
             .x_desc(x_name)
             .y_desc(y_name)
             .x_label_formatter(x_label)

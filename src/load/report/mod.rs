@@ -218,7 +218,8 @@ impl Report {
                 format!("open loop, {from} to {to} requests/s, {arrivals:?}")
             }
         };
-        let mut load = format!("{pace}, {connections} connections, {threads} threads");
+        let threads = if *threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
+        let mut load = format!("{pace}, {connections} connections, {threads}");
         if *pipeline > 1 {
             load += &format!(", {pipeline} requests at once");
         }

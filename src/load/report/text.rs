@@ -2,7 +2,7 @@
 
 use super::{QUANTILES, Report, each};
 use crate::load::Pace;
-use crate::load::tally::{Connections, Failure, Latency};
+use crate::load::tally::{Connections, Failure, Latency, Tally};
 use crate::load::usage::Usage;
 use crate::load::verdict;
 use std::fmt::Write;
@@ -12,23 +12,15 @@ impl Report {
     /// For a terminal.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = format!("{}\n  {}", self.plan.url, self.load());
-        let measured = self.measured.as_secs_f64();
-        line(&mut text, "", format!("{measured:.2} s after {:?}", self.plan.warm_up));
-        text.push('\n');
+        let mut text = format!("{}\n{}\n", self.plan.url, self.load());
+        let (measured, warm_up) = (self.measured.as_secs_f64(), self.plan.warm_up);
+        let _ = writeln!(text, "measured for {measured:.2} s after {warm_up:?}\n");
         let rate = format!("{:.1} requests/s", self.rate());
         let of = self.offered().map(|offered| format!(" of {offered:.1} offered"));
         line(&mut text, "rate", rate + &of.unwrap_or_default());
-        let names = if matches!(self.plan.pace, Pace::Closed) {
-            vec![("latency", &self.tally.service)]
-        } else {
-            vec![("response", &self.tally.response), ("service", &self.tally.service)]
-        };
-        for (name, latency) in names {
+        line(&mut text, "", QUANTILES.map(|(name, _)| format!("{name:>9}")).concat());
+        for (name, latency) in self.latencies() {
             line(&mut text, name, quantiles(latency));
-        }
-        if !self.tally.lag.is_empty() {
-            line(&mut text, "lag", quantiles(&self.tally.lag));
         }
         let (answered, failed) = (self.tally.answered, self.failed());
         let requests = format!("{}: {answered} answered, {failed} failed", self.tally.requests);
@@ -58,6 +50,15 @@ impl Report {
         }
         line(&mut text, "verdict", self.verdict());
         text
+    }
+
+    /// The latencies that say something about this kind of load.
+    fn latencies(&self) -> Vec<(&'static str, &Latency)> {
+        let Tally { service, response, lag, .. } = &self.tally;
+        match self.plan.pace {
+            Pace::Closed => vec![("latency", service)],
+            Pace::Open { .. } => vec![("response", response), ("service", service), ("lag", lag)],
+        }
     }
 
     /// In one line.
@@ -154,11 +155,19 @@ fn line(text: &mut String, name: &str, value: String) {
 }
 
 fn quantiles(latency: &Latency) -> String {
-    let each = QUANTILES.map(|(name, quantile)| {
-        let time = verdict::at(latency, quantile);
-        format!("{name} {time:.2?}")
-    });
-    each.join("  ")
+    QUANTILES.map(|(_, quantile)| format!("{:>9}", time(verdict::at(latency, quantile)))).concat()
+}
+
+/// In three digits and a unit: `1.23ms`, `12.3ms`, `123ms`.
+fn time(time: Duration) -> String {
+    let nanos = time.as_nanos();
+    let digits = match nanos.checked_ilog10().unwrap_or(0) % 3 {
+        _ if nanos < 1000 => 0,
+        0 => 2,
+        1 => 1,
+        _ => 0,
+    };
+    format!("{time:.digits$?}")
 }
 
 /// `12.3 MiB`.

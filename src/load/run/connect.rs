@@ -16,6 +16,8 @@ pub(super) struct Sources {
     next: u32,
 }
 
+/// Addresses of 127.0.0.0/8 without the first and the last.
+const HOSTS: u32 = 0x00ff_fffe;
 /// The default range of source ports (ip_local_port_range) has 28,232.
 const ONE_SOURCE: u32 = 20_000;
 
@@ -29,7 +31,7 @@ impl Sources {
             is_loopback: ip.is_some_and(|ip| ip.is_ipv4() && ip.is_loopback()),
             always: job.requests_per_connection.is_some()
                 || job.connections.saturating_mul(job.share.1) > ONE_SOURCE,
-            next: job.share.0.wrapping_mul(0x1_0000),
+            next: job.share.0 % 0xff * 0x1_0000,
         }
     }
 
@@ -38,9 +40,9 @@ impl Sources {
         if !self.is_loopback || !(self.always || is_reopened) {
             return None;
         }
-        self.next = self.next.wrapping_add(1);
         // 127.0.0.0 and 127.255.255.255 are no hosts.
-        let host = 1 + self.next % 0x00ff_fffe;
+        self.next = (self.next + 1) % HOSTS;
+        let host = 1 + self.next;
         Some(IpAddr::V4(Ipv4Addr::from_bits(0x7f00_0000 | host)))
     }
 }
@@ -210,7 +212,7 @@ mod tests {
 
     #[test]
     fn sources_stay_on_loopback_and_do_not_repeat_soon() {
-        let mut sources = Sources { is_loopback: true, always: true, next: u32::MAX - 50_000 };
+        let mut sources = Sources { is_loopback: true, always: true, next: HOSTS - 50_000 };
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..100_000 {
             let source = sources.next(false).unwrap();

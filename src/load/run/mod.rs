@@ -435,6 +435,3 @@ impl<I: Io + Connects> Client<I> {
         Some(deadline)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,0 @@
-//! The client on made-up kernels.
