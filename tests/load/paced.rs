@@ -25,7 +25,7 @@ fn slower_than(latency: &Latency, millis: u64) -> u64 {
     latency.len() - latency.count_between(0, millis * 1_000_000)
 }
 
-fn pause(millis: u64) {
+pub(crate) fn pause(millis: u64) {
     let until = ringfort::sys::clock::monotonic().after(Duration::from_millis(millis));
     while ringfort::sys::clock::monotonic() < until {
         thread::park_timeout(until.since(ringfort::sys::clock::monotonic()));
