@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Mode};
 use crate::error::{Error, ErrorKind};
+use crate::http::rate::RateTable;
 use crate::http::{Handler, Http, Request, Response};
 use crate::io::{Address, Fd, WorkerPlan};
 use crate::ipc::board::Board;
@@ -10,7 +11,7 @@ use crate::master::{Master, MasterListener, Parts, balancer};
 use crate::pool::{Hooks, Started, WorkerInfo, recommended};
 use crate::sys::ring::{Ring, RingSettings};
 use crate::sys::socket::{self, FileId, Options};
-use crate::sys::{clock, probe, process, scm, shm, signal};
+use crate::sys::{clock, file, probe, process, scm, shm, signal};
 use crate::system::SystemInfo;
 use crate::worker::{self, Worker};
 use std::fmt;
@@ -81,7 +82,7 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
         connections_max: config.connections_max(),
         kernel: system.kernel_release,
     });
-    ring.set_launch(launch(config.clone(), board, inherited, factory));
+    ring.set_launch(launch(config.clone(), board, inherited, factory)?);
     let parts = Parts {
         listeners: bound.listeners,
         signals,
@@ -180,9 +181,10 @@ fn launch<H: Handler, E: fmt::Display>(
     board: Board,
     inherited: Vec<i32>,
     mut factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
-) -> crate::sys::ring::Launch {
+) -> Result<crate::sys::ring::Launch, Error> {
+    let rate = rate_table(&config)?;
     let master = process::id();
-    Box::new(move |plan: &WorkerPlan<'_>, channel: Fd| {
+    Ok(Box::new(move |plan: &WorkerPlan<'_>, channel: Fd| {
         let line = board.line(plan.line);
         let listeners: Vec<(u16, Fd)> =
             plan.listeners.iter().map(|(address, fd)| (*address, Fd::new(fd.raw()))).collect();
@@ -203,11 +205,32 @@ fn launch<H: Handler, E: fmt::Display>(
             Ok(handler) => handler,
             Err(error) => return boot_failed(&channel, &error.to_string()),
         };
+        let access_log = match config.access_log().map(file::open_log).transpose() {
+            Ok(file) => file,
+            Err(failed) => {
+                return boot_failed(&channel, &failed.error("the access log").to_string());
+            }
+        };
+        let slot = plan.slot;
         let parts =
-            worker::Parts { slot: plan.slot, channel, signals: Some(signals), listeners, line };
-        Worker::new(ring, Http::new(handler, &config), parts, &config).run();
+            worker::Parts { slot, channel, signals: Some(signals), listeners, line, access_log };
+        let http = Http::new(handler, &config).with_rate_limit(rate.clone());
+        Worker::new(ring, http, parts, &config).run();
         0
-    })
+    }))
+}
+
+/// Memory that all workers count the requests of clients in.
+fn rate_table(config: &Config) -> Result<Option<RateTable>, Error> {
+    let count = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    let (limit, clients) = (count(config.rate_limit()), count(config.rate_clients()));
+    if limit == 0 {
+        return Ok(None);
+    }
+    let memory = shm::create(RateTable::words(clients, limit))
+        .map_err(|failed| failed.error("rate_limit"))?;
+    socket::close(memory.fd);
+    Ok(Some(RateTable::new(memory.words, limit, config.rate_window())))
 }
 
 fn boot_failed(channel: &Fd, reason: &str) -> i32 {

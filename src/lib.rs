@@ -20,6 +20,7 @@ pub mod ipc;
 pub mod load;
 #[doc(hidden)]
 pub mod master;
+pub mod network;
 pub mod pool;
 #[doc(hidden)]
 pub mod protocol;
@@ -33,8 +34,9 @@ pub mod system;
 #[doc(hidden)]
 pub mod worker;
 
-pub use config::{Balancing, Config, ConfigError, Mode};
+pub use config::{AccessFormat, Balancing, Config, ConfigError, Mode};
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Level};
 pub use files::Files;
+pub use network::Network;
 pub use pool::{Pool, Started, WorkerInfo, WorkerStatus};

@@ -1,5 +1,7 @@
 //! Which signal asks the master for what (signal(7), Linux on x86-64 and aarch64). Pure.
 
+use crate::config::Mode;
+
 /// What an operator, or the kernel, asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -9,6 +11,24 @@ pub enum Command {
     Stop,
     /// A child ended: reap.
     Reap,
+    /// Replace all workers by new ones, as a transaction.
+    Reload,
+    /// Replace this program by the one on disk, as a transaction.
+    Upgrade,
+    /// Go back to the epoch before the last reload.
+    Rollback,
+    /// So many workers more, or less.
+    ScaleBy(i32),
+    /// So many workers.
+    ScaleTo(u32),
+    /// Drain all workers and keep the master.
+    DrainWorkers,
+    /// Replace the worker of this slot, or all of them, one by one.
+    Recycle(Option<u32>),
+    /// Change how connections reach workers.
+    SetMode(Mode),
+    /// Say what every worker does.
+    Dump,
     /// Nothing, and why.
     Ignore(&'static str),
 }

@@ -4,11 +4,13 @@
 //! takes arrivals, hands over in batches, and arms what must be armed. Nothing in it blocks.
 
 mod accept;
+pub mod answer;
 pub mod balancer;
 pub mod command;
 mod handoff;
 pub mod ledger;
 pub mod listeners;
+mod operate;
 pub mod pending;
 pub mod refuse;
 mod shutdown;
@@ -22,6 +24,7 @@ use crate::event::Event;
 use crate::io::{Completion, Fd, Instant, Io, Kind, Processes};
 use crate::ipc::board::Board;
 use accept::Accepting;
+use answer::{Answer, Asker};
 use balancer::{Balancer, Load};
 use command::Command;
 use ledger::Ledger;
@@ -104,6 +107,8 @@ pub struct Master<I> {
     /// The books when the drain began.
     before_drain: Report,
     failure: Option<Error>,
+    /// Ends of commands, for who asked.
+    answers: Vec<(Asker, Answer)>,
 }
 
 impl<I: Io + Processes> Master<I> {
@@ -139,6 +144,7 @@ impl<I: Io + Processes> Master<I> {
             lines: Vec::new(),
             before_drain: Report::default(),
             failure: None,
+            answers: Vec::new(),
         }
     }
 
@@ -196,7 +202,7 @@ impl<I: Io + Processes> Master<I> {
             Kind::Receive => self.on_receive(&completion, now),
             Kind::Signal => self.on_signal(&completion, now),
             Kind::Cancel => {}
-            Kind::Send | Kind::Read | Kind::Connect => {
+            Kind::Send | Kind::Read | Kind::Write | Kind::Connect => {
                 unreachable!("the master submits no {:?}", completion.token.kind)
             }
         }
@@ -204,11 +210,11 @@ impl<I: Io + Processes> Master<I> {
 
     fn on_signal(&mut self, completion: &Completion, now: Instant) {
         for signal in self.signals.completed(&mut self.io, completion, now) {
-            match command::command(signal, self.phase.is_draining()) {
-                Command::Drain => self.begin_drain(now),
-                Command::Stop => self.stop(now),
-                Command::Reap => self.reap(now),
-                Command::Ignore(why) => (self.events)(&Event::SignalIgnored { signal, why }),
+            let command = command::command(signal, self.phase.is_draining());
+            if let Command::Ignore(why) = command {
+                (self.events)(&Event::SignalIgnored { signal, why });
+            } else {
+                self.on_command(command, None, now);
             }
         }
         if self.phase != Phase::Ending && self.signals.retry_at.is_none() {

@@ -40,6 +40,11 @@ pub(super) enum Work {
         bytes: Bytes,
         offset: usize,
     },
+    /// Files are not modelled: it fails.
+    Write {
+        bytes: Bytes,
+        offset: usize,
+    },
     Pass(crate::io::Batch),
     Receive,
     Read(Box<[u8]>),
@@ -212,6 +217,7 @@ impl State {
                 op.ready = self.run_connect(pid, token, server);
                 op.ready.is_some()
             }
+            Work::Write { .. } => self.complete(pid, token, Err(Errno::Other(EINVAL)), None, false),
             Work::Cancel(_) => unreachable!("a cancellation is over at once"),
         };
         if stays {
@@ -365,7 +371,9 @@ impl State {
     fn finish(&mut self, pid: ProcessId, op: InFlight) {
         let files = op.files();
         let owned = match op.work {
-            Work::Send { bytes, offset, .. } => Some(Owned::Bytes(bytes, offset)),
+            Work::Send { bytes, offset } | Work::Write { bytes, offset } => {
+                Some(Owned::Bytes(bytes, offset))
+            }
             Work::Pass(batch) => Some(Owned::Batch(batch)),
             Work::Read(buffer) => Some(Owned::Buffer(buffer)),
             Work::Accept

@@ -227,6 +227,7 @@ impl<I: Io + Connects> Client<I> {
                 | Kind::Pass
                 | Kind::Receive
                 | Kind::Read
+                | Kind::Write
                 | Kind::Signal => unreachable!("never submitted: {:?}", completion.token.kind),
             }
         }

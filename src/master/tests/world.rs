@@ -242,7 +242,7 @@ impl Io for World {
                 kernel.complete(token, Ok(0), false);
                 return;
             }
-            Op::Send(..) => panic!("the master does not"),
+            Op::Send(..) | Op::Write(..) => panic!("the master does not"),
         };
         let fd = fd.raw();
         assert!(kernel.open.contains(&fd), "{what:?} on a closed descriptor");
