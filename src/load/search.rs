@@ -61,6 +61,8 @@ impl Plan {
             Pace::Open { arrivals, .. } => arrivals,
             Pace::Closed => Arrivals::Constant,
         };
+        let is_ours =
+            |reason: &Reason| matches!(reason, Reason::ClientBound(_) | Reason::Lagging(_));
         let (mut best, mut limit): (Option<Report>, Option<Report>) = (None, None);
         let mut interrupted = false;
         while let Some(rate) = capacity.next() {
@@ -70,7 +72,10 @@ impl Plan {
             if interrupted {
                 break;
             }
-            if report.is_kept_up_with() && report.is_valid() && report.gates_held() {
+            // A client that was late or busy only made the server look worse: what held all the
+            // same, held.
+            let sound = report.reasons.iter().all(is_ours);
+            if report.is_kept_up_with() && sound && report.gates_held() {
                 capacity.tell(Trial::Held);
                 best = Some(report);
             } else {
@@ -81,8 +86,6 @@ impl Plan {
                 }
             }
         }
-        let is_ours =
-            |reason: &Reason| matches!(reason, Reason::ClientBound(_) | Reason::Lagging(_));
         Ok(Found {
             client_was_limit: limit.as_ref().is_some_and(|limit| limit.reasons.iter().any(is_ours)),
             best,

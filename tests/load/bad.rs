@@ -132,8 +132,8 @@ fn a_server_that_stalls() {
         let served = (0..5).all(|_| read_request(&mut stream) && answer(&mut stream, "Hello"));
         while served && read_request(&mut stream) {}
     });
-    let timeout = Duration::from_millis(100);
-    let report = plan(&server).timeout(timeout).run().unwrap();
+    let timeout = Duration::from_millis(300);
+    let report = plan(&server).timeout(timeout).duration(timeout * 2).run().unwrap();
     balanced(&report);
     assert_eq!(failures(&report), [Failure::Timeout], "{}", report.text());
     assert!(report.latency_at(1.0) >= timeout, "what timed out is a latency too");
@@ -165,7 +165,7 @@ fn a_server_that_stops_for_good() {
 #[test]
 fn a_server_that_accepts_only_half_of_the_connections() {
     let server = Server::start_with(2, |_, stream| serve(stream));
-    let report = plan(&server).timeout(Duration::from_millis(200)).run().unwrap();
+    let report = plan(&server).timeout(Duration::from_secs(1)).run().unwrap();
     balanced(&report);
     let codes: Vec<&str> = report.reasons.iter().map(ringfort::load::Reason::code).collect();
     assert!(codes.contains(&"connections_missing"), "{}", report.text());
