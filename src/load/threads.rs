@@ -354,7 +354,7 @@ fn drive<I: Io + Connects>(mut client: Client<I>, shared: &Shared, progress: &Pr
             }
         }
         let begin = shared.begin.load(Ordering::Acquire);
-        if phase == Phase::Ready && begin != 0 {
+        if client.is_waiting() && begin != 0 {
             client.begin(Instant::from_nanos(begin));
             continue;
         }

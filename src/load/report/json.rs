@@ -1,8 +1,4 @@
 //! A report as JSON: for scripts, so its names stay. Pure.
-//!
-//! `schema` is `ringfort-bench/1`. The number grows when a name disappears or changes its meaning;
-//! new names may come without that. Times are in microseconds and end in `_us`, or in seconds and
-//! end in `_s`; a rate is per second; what is not known is null.
 
 use super::{QUANTILES, Report};
 use crate::load::Pace;
@@ -16,7 +12,20 @@ use std::time::Duration;
 pub(super) const SCHEMA: &str = "ringfort-bench/1";
 
 impl Report {
-    /// As JSON, in one object.
+    /// As JSON, in one object. `schema` is `ringfort-bench/1`: the number grows when a name goes
+    /// or changes its meaning; new names may come without that. Times are in microseconds and end
+    /// in `_us`, or in seconds and end in `_s`; a rate is per second; what is not known is null.
+    ///
+    /// - `requests` were due within the measured time; each is in `answered` or in one of `errors`.
+    ///   `errors` has every kind of failure; those before `timeout` are connects, not requests.
+    /// - `rate.achieved` is `replies` (right, and within the measured time) by `measured_s`.
+    /// - `latency_us`: `service` since a request was sent, `response` since it was due (in a closed
+    ///   loop the same), `lag` by how much this client was late; each `p50` … `max`, `mean`, `count`.
+    /// - `connections`: `requested`, `opened` before the clock, `answered` at least once,
+    ///   `alive_min`, `reopened`.
+    /// - `validity.reasons[].code`: see [`crate::load::Reason::code`]. `gates[].held`.
+    /// - `series[]`: a second each. `client`, `server`: CPUs, CPU time a reply, switches, memory.
+    /// - `config`, `host`: what was asked for, and where.
     #[must_use]
     pub fn json(&self) -> String {
         let mut text = format!("{:#}", self.value());

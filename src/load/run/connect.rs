@@ -67,6 +67,7 @@ impl<I: Io + Connects> Client<I> {
             Ok(fd) => {
                 connection.fd = Some(fd);
                 connection.connect_armed = true;
+                connection.since = self.now;
                 connection.life = Life::Connecting(self.now);
                 self.connecting += 1;
             }
@@ -102,6 +103,10 @@ impl<I: Io + Connects> Client<I> {
     fn opened(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
         connection.life = Life::Open;
+        if self.phase == Phase::Connecting {
+            // Many connections take their time; none for so long is what is too long.
+            self.phase_end = self.now.after(self.job.timeout);
+        }
         if std::mem::take(&mut connection.is_broken) {
             self.broken -= 1;
         }

@@ -73,6 +73,8 @@ pub struct Client<I> {
     now: Instant,
     /// When the present phase ends at the latest.
     phase_end: Instant,
+    /// When to begin to ask, once that is known.
+    begin: Option<Instant>,
     /// The measured time.
     start: Instant,
     end: Instant,
@@ -129,6 +131,8 @@ struct Connection {
     sent: VecDeque<Sent>,
     /// Requests of this connection's life.
     asked: u64,
+    /// When its connect began.
+    since: Instant,
     /// It is in the list of connections with room.
     is_free: bool,
     /// Its entry in the list of this pass's sends.
@@ -173,6 +177,7 @@ impl<I: Io + Connects> Client<I> {
             reader: Reader::default(),
             sent: VecDeque::with_capacity(depth),
             asked: 0,
+            since: now,
             is_free: false,
             dirty: NOT_DIRTY,
             is_broken: true,
@@ -187,6 +192,7 @@ impl<I: Io + Connects> Client<I> {
             phase: Phase::Connecting,
             now,
             phase_end: now.after(job.timeout),
+            begin: None,
             start: now,
             end: now,
             second: 0,
@@ -251,16 +257,19 @@ impl<I: Io + Connects> Client<I> {
         self.phase
     }
 
-    /// Starts asking at this time; after the warm-up the clock starts.
+    /// Starts asking at this time; after the warm-up the clock starts. Call it once, when it is
+    /// ready.
     pub fn begin(&mut self, at: Instant) {
-        debug_assert!(self.phase == Phase::Ready, "begins once, when it is ready");
-        self.tally.connections.opened = (self.connections.len() - self.broken) as u64;
+        assert!(self.phase == Phase::Ready && self.begin.is_none(), "begins once, when ready");
+        self.begin = Some(at);
         self.start = at.after(self.job.warm_up);
         self.end = self.start.after(self.job.duration);
-        self.phase = Phase::WarmUp;
-        self.phase_end = self.start;
-        self.schedule = self.schedule(at, self.job.warm_up, true);
-        self.let_all_ask();
+    }
+
+    /// Whether [`Client::begin`] is awaited.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.phase == Phase::Ready && self.begin.is_none()
     }
 
     /// Ends the run now: what is on its way is not counted.
@@ -309,6 +318,14 @@ impl<I: Io + Connects> Client<I> {
         let is_over = self.now >= self.phase_end;
         match self.phase {
             Phase::Connecting if self.broken == 0 || is_over => self.phase = Phase::Ready,
+            Phase::Ready if self.begin.is_some_and(|begin| begin <= self.now) => {
+                self.tally.connections.opened = self.open() as u64;
+                self.phase = Phase::WarmUp;
+                self.phase_end = self.start;
+                self.schedule = self.schedule(self.now, self.job.warm_up, true);
+                self.let_all_ask();
+                self.advance(); // the warm-up may take no time
+            }
             Phase::WarmUp if is_over => {
                 self.phase = Phase::Measuring;
                 self.phase_end = self.end;
@@ -425,8 +442,12 @@ impl<I: Io + Connects> Client<I> {
         if self.phase == Phase::Done {
             return None;
         }
-        if !matches!(self.phase, Phase::Ready | Phase::Closing) {
-            deadline = deadline.min(self.phase_end);
+        match self.phase {
+            Phase::Ready => deadline = self.begin.map_or(deadline, |begin| begin.min(deadline)),
+            Phase::Closing | Phase::Done => {}
+            Phase::Connecting | Phase::WarmUp | Phase::Measuring | Phase::Draining => {
+                deadline = deadline.min(self.phase_end);
+            }
         }
         if let Some(due) = self.schedule.as_ref().and_then(Schedule::due)
             && !self.free.is_empty()

@@ -42,7 +42,11 @@ impl<I: Io + Connects> Client<I> {
     fn fill(&mut self, slot: usize) {
         self.connections[slot].is_free = false;
         while self.is_asking() && self.has_room(slot) {
-            self.push(slot, self.now);
+            let connection = &self.connections[slot];
+            // To connect anew is part of the first request's time: whoever asked had to wait.
+            let is_new = connection.asked == 0 && self.begin.is_some_and(|b| connection.since >= b);
+            let since = if is_new { connection.since } else { self.now };
+            self.push(slot, since, since);
         }
     }
 
@@ -73,7 +77,7 @@ impl<I: Io + Connects> Client<I> {
             if !was_starved && self.phase == Phase::Measuring {
                 self.tally.lag.saturating_record(nanos(self.now.since(due)));
             }
-            self.push(slot, due);
+            self.push(slot, due, self.now);
             schedule.advance();
             if self.has_room(slot) {
                 self.let_ask(slot);
@@ -83,7 +87,7 @@ impl<I: Io + Connects> Client<I> {
     }
 
     /// One more request on this connection.
-    fn push(&mut self, slot: usize, due: Instant) {
+    fn push(&mut self, slot: usize, due: Instant, at: Instant) {
         let template = self.rotation.turn();
         let bytes = &self.job.templates[usize::from(template)].bytes;
         let connection = &mut self.connections[slot];
@@ -91,7 +95,7 @@ impl<I: Io + Connects> Client<I> {
             Pace::Closed => self.phase == Phase::Measuring,
             Pace::Open { .. } => self.phase >= Phase::Measuring && due >= self.start,
         };
-        connection.sent.push_back(Sent { due, at: self.now, template, counted });
+        connection.sent.push_back(Sent { due, at, template, counted });
         connection.asked += 1;
         self.tally.requests += u64::from(counted);
         if self.phase == Phase::Measuring {
