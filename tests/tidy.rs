@@ -131,6 +131,9 @@ fn arrows(part: &str) -> Option<&'static [&'static str]> {
         "worker" => &["io", "ipc", "protocol", "config", "stats"],
         "master" => &["io", "ipc", "protocol", "config", "stats", "event", "http"],
         "sys" => &["io"],
+        // The threads and the forked server are wiring, as `boot` is; the loop itself (`run`) sees
+        // only `io`.
+        "load" => &["io", "http", "config", "stats", "sys", "system", "pool"],
         _ => return None,
     })
 }
@@ -171,6 +174,8 @@ fn each_dependency_has_one_door() {
             &["src/ipc/", "src/admin/", "src/cli/", "src/http/response", "src/load/report"],
         ),
         ("crossbeam_queue", &["src/server.rs"]),
+        ("hdrhistogram", &["src/load/"]),
+        ("plotters", &["src/load/report/"]),
         ("lexopt", &["src/cli/"]),
         ("toml", &["src/cli/"]),
     ];
