@@ -20,7 +20,8 @@ impl Report {
     ///   `errors` has every kind of failure; those before `timeout` are connects, not requests.
     /// - `rate.achieved` is `replies` (right, and within the measured time) by `measured_s`.
     /// - `latency_us`: `service` since a request was sent, `response` since it was due (in a closed
-    ///   loop the same), `lag` by how much this client was late; each `p50` … `max`, `mean`, `count`.
+    ///   loop the same), `lag` by how much this client was late; each `p50` … `max`, `mean`,
+    ///   `count`.
     /// - `connections`: `requested`, `opened` before the clock, `answered` at least once,
     ///   `alive_min`, `reopened`.
     /// - `validity.reasons[].code`: see [`crate::load::Reason::code`]. `gates[].held`.
