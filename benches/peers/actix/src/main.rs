@@ -17,7 +17,11 @@ async fn main() -> std::io::Result<()> {
     let (port, threads) = arguments();
     HttpServer::new(|| {
         App::new()
-            .route("/", web::get().to(|| async { HttpResponse::Ok().content_type("text/plain").body(HELLO) }))
+            .route(
+                "/",
+                web::get()
+                    .to(|| async { HttpResponse::Ok().content_type("text/plain").body(HELLO) }),
+            )
             .route("/big", web::get().to(|| async { HttpResponse::Ok().body(&BIG[..]) }))
             .route("/upload", web::post().to(upload))
     })

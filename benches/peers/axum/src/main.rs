@@ -24,7 +24,8 @@ fn main() {
             .route("/", get(|| async { str::from_utf8(HELLO).unwrap() }))
             .route("/big", get(|| async { &BIG[..] }))
             .route("/upload", post(upload));
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_reuse_address(true).unwrap();
         socket.set_nonblocking(true).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).unwrap();

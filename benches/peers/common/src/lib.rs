@@ -1,5 +1,7 @@
 //! What every peer serves, and how it is started: `peer-NAME PORT THREADS`.
 
+mod parse;
+
 /// The answer to `GET /`.
 pub const HELLO: &[u8] = b"Hello, World!";
 
@@ -39,12 +41,7 @@ pub enum Path {
 
 impl Bare {
     /// Answers everything in `bytes` into `out`; `true`: close after it.
-    pub fn receive(
-        &mut self,
-        bytes: &[u8],
-        out: &mut Vec<u8>,
-        parse: impl Fn(&[u8]) -> Result<Option<Head>, ()>,
-    ) -> bool {
+    pub fn receive(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
         self.input.extend_from_slice(bytes);
         let mut used = 0;
         let close = loop {
@@ -63,7 +60,7 @@ impl Bare {
             if rest.is_empty() {
                 break false;
             }
-            match parse(rest) {
+            match parse::parse(rest) {
                 Err(()) => break true,
                 Ok(None) => break false,
                 Ok(Some((length, close, path, body))) => {
@@ -72,7 +69,9 @@ impl Bare {
                         Path::Hello => answer(out, HELLO, close),
                         Path::Big => answer(out, &BIG, close),
                         Path::Upload => self.body = Some((body, body)),
-                        Path::Other => out.extend_from_slice(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"),
+                        Path::Other => out.extend_from_slice(
+                            b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+                        ),
                     }
                     if close {
                         break true;

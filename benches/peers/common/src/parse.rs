@@ -1,5 +1,7 @@
-/// `httparse` for [`common::Bare`].
-fn parse(bytes: &[u8]) -> Result<Option<common::Head>, ()> {
+//! Heads by httparse, for [`crate::Bare`].
+
+/// One head, if it is whole.
+pub fn parse(bytes: &[u8]) -> Result<Option<crate::Head>, ()> {
     let mut fields = [httparse::EMPTY_HEADER; 32];
     let mut request = httparse::Request::new(&mut fields);
     let length = match request.parse(bytes) {
@@ -16,10 +18,10 @@ fn parse(bytes: &[u8]) -> Result<Option<common::Head>, ()> {
         }
     }
     let path = match request.path {
-        Some("/") => common::Path::Hello,
-        Some("/big") => common::Path::Big,
-        Some("/upload") => common::Path::Upload,
-        _ => common::Path::Other,
+        Some("/") => crate::Path::Hello,
+        Some("/big") => crate::Path::Big,
+        Some("/upload") => crate::Path::Upload,
+        _ => crate::Path::Other,
     };
     Ok(Some((length, close, path, body)))
 }

@@ -6,8 +6,6 @@ use compio::io::{AsyncRead, AsyncWriteExt};
 use compio::net::{TcpListener, TcpStream};
 use std::net::SocketAddr;
 
-include!("../../common/src/parse.rs");
-
 async fn connection(mut stream: TcpStream) {
     let (mut bare, mut input) = (Bare::default(), Vec::with_capacity(16 << 10));
     let mut output = Vec::new();
@@ -16,7 +14,7 @@ async fn connection(mut stream: TcpStream) {
         let BufResult(result, buffer) = stream.read(input).await;
         input = buffer;
         let Ok(count @ 1..) = result else { return };
-        let close = bare.receive(&input[..count], &mut output, parse);
+        let close = bare.receive(&input[..count], &mut output);
         if !output.is_empty() {
             let BufResult(result, buffer) = stream.write_all(output).await;
             output = buffer;
@@ -33,7 +31,8 @@ async fn connection(mut stream: TcpStream) {
 
 fn serve(port: u16) {
     compio::runtime::Runtime::new().unwrap().block_on(async move {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_reuse_address(true).unwrap();
         socket.set_reuse_port(true).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).unwrap();

@@ -4,15 +4,13 @@ use common::{Bare, arguments};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::{ListenerOpts, TcpListener, TcpStream};
 
-include!("../../common/src/parse.rs");
-
 async fn connection(mut stream: TcpStream) {
     let (mut bare, mut input, mut output) = (Bare::default(), vec![0; 16 << 10], Vec::new());
     loop {
         let (result, buffer) = stream.read(input).await;
         input = buffer;
         let Ok(count @ 1..) = result else { return };
-        let close = bare.receive(&input[..count], &mut output, parse);
+        let close = bare.receive(&input[..count], &mut output);
         if !output.is_empty() {
             let (result, buffer) = stream.write_all(output).await;
             output = buffer;

@@ -1,8 +1,8 @@
 //! ntex as its documentation shows it.
 
 use common::{BIG, HELLO, arguments};
-use ntex::web::{self, App, HttpResponse, HttpServer, types::Payload};
 use ntex::util::stream_recv;
+use ntex::web::{self, App, HttpResponse, HttpServer, types::Payload};
 
 async fn upload(mut body: Payload) -> String {
     let mut count = 0;
@@ -17,7 +17,10 @@ async fn main() -> std::io::Result<()> {
     let (port, threads) = arguments();
     HttpServer::new(async || {
         App::new()
-            .route("/", web::get().to(async || HttpResponse::Ok().content_type("text/plain").body(HELLO)))
+            .route(
+                "/",
+                web::get().to(async || HttpResponse::Ok().content_type("text/plain").body(HELLO)),
+            )
             .route("/big", web::get().to(async || HttpResponse::Ok().body(&BIG[..])))
             .route("/upload", web::post().to(upload))
     })
