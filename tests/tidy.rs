@@ -15,7 +15,7 @@ fn root() -> &'static Path {
 fn walk(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).into_iter().flatten() {
         let path = entry.unwrap().path();
-        if path.is_dir() {
+        if path.is_dir() && !path.ends_with("target") {
             walk(&path, into);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             into.push(path);
