@@ -135,6 +135,7 @@ macro_rules! options {
             addresses: Vec<Address>,
             mode: Mode,
             balancing: Balancing,
+            probe_path: String,
             $($name: $kind,)*
         }
 
@@ -144,6 +145,7 @@ macro_rules! options {
                     addresses: Vec::new(),
                     mode: Mode::Auto,
                     balancing: Balancing::LeastConnections,
+                    probe_path: "/".to_owned(),
                     $($name: $default,)*
                 }
             }
@@ -196,6 +198,7 @@ macro_rules! options {
                         Balancing::LeastConnections => "least-connections",
                         Balancing::RoundRobin => "round-robin",
                     }.to_owned()),
+                    "probe_path" => Some(self.probe_path.clone()),
                     _ => None,
                 }
             }
@@ -238,6 +241,7 @@ const fn secs(seconds: u64) -> Duration {
 }
 
 const DAY: Duration = secs(86_400);
+const YEAR: Duration = secs(365 * 86_400);
 const MILLI: Duration = Duration::from_millis(1);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -246,6 +250,8 @@ options! {
     /// How many workers; 0: one per CPU that this process may use (affinity and cgroup quota). 0 to
     /// 1024.
     workers: u64 = 0, 0, 1024;
+    /// Up to how many workers the pool can be scaled; 0: twice `workers`, and 16 at least. 0 to 1024.
+    workers_max: u64 = 0, 0, 1024;
     /// How many CPUs to assume when they cannot be counted. 1 to 1024.
     fallback_cpus: u64 = 4, 1, 1024;
     /// The kernel's queue of arrivals per listener; net.core.somaxconn caps it. 1 to 65535.
@@ -295,6 +301,31 @@ options! {
     keep_alive: bool = true, false, true;
     /// How long a drain may take; after: cut.
     drain_timeout: Duration = secs(30), Duration::ZERO, DAY;
+    /// How long a pool that was told to drain still accepts, while it says that it is not ready: for
+    /// load balancers that learn late.
+    lame_duck: Duration = Duration::ZERO, Duration::ZERO, secs(3600);
+    /// How many new workers of a reload boot at a time, beside the old ones. 1 to 1024.
+    surge: u64 = 1, 1, 1024;
+    /// Whether a new worker must answer a request below 500 before it takes over, and how long it
+    /// may take; 0: it is not asked.
+    probe_timeout: Duration = secs(5), Duration::ZERO, secs(3600);
+    /// How many new workers of a reload serve on trial before the others are replaced. 0 to 1024.
+    canary_workers: u64 = 0, 0, 1024;
+    /// How long that trial takes.
+    canary_time: Duration = secs(10), MILLI, secs(3600);
+    /// After how many requests a worker is replaced by a new one; each life draws up to a fifth
+    /// more. 0: never.
+    recycle_requests: u64 = 0, 0, 1 << 40;
+    /// At which age a worker is replaced, drawn as above. 0: never.
+    recycle_age: Duration = Duration::ZERO, Duration::ZERO, YEAR;
+    /// With how many bytes resident (RSS) a worker is replaced, drawn as above. 0: never.
+    recycle_rss: u64 = 0, 0, 1 << 46;
+    /// The same for its share of memory (PSS): asking costs a walk over its pages twice a second. 0:
+    /// never.
+    recycle_pss: u64 = 0, 0, 1 << 46;
+    /// How many workers are being replaced at a time by recycling, from the fork of the successor to
+    /// the end of the old one. 1 to 1024.
+    max_unavailable: u64 = 1, 1, 1024;
     /// How long a worker may take to say READY; after: killed and counted as a failed boot.
     boot_timeout: Duration = secs(10), MILLI, secs(3600);
     /// Bytes of one message between master and worker; above: its channel is closed and the worker
@@ -327,6 +358,12 @@ impl Config {
     #[must_use]
     pub fn balancing(&self) -> Balancing {
         self.balancing
+    }
+
+    /// What a new worker is asked for before it takes over.
+    #[must_use]
+    pub fn probe_path(&self) -> &str {
+        &self.probe_path
     }
 
     /// Listens on one more address: `HOST:PORT`, `[IPv6]:PORT`, `unix:PATH`. A host name is looked
@@ -370,6 +407,10 @@ impl Config {
             ("mode", "auto") => self.mode = Mode::Auto,
             ("mode", "shared") => self.mode = Mode::Shared,
             ("mode", "centralized") => self.mode = Mode::Centralized,
+            ("probe_path", path) if path.starts_with('/') && path.bytes().all(is_target) => {
+                path.clone_into(&mut self.probe_path);
+            }
+            ("probe_path", _) => return Err(wrong("a path such as /healthz")),
             ("mode", _) => return Err(wrong("auto, shared or centralized")),
             ("balancer", "least-connections") => self.balancing = Balancing::LeastConnections,
             ("balancer", "round-robin") => self.balancing = Balancing::RoundRobin,
@@ -378,6 +419,12 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// What may stand in a request target without being escaped (RFC 9112 §3.2.1).
+const fn is_target(byte: u8) -> bool {
+    byte.is_ascii_graphic()
+        && !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
 }
 
 fn parse_address(text: &str) -> Option<Address> {

@@ -35,4 +35,4 @@ pub use config::{Balancing, Config, ConfigError, Mode};
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Level};
 pub use files::Files;
-pub use pool::{Pool, Started, WorkerInfo, WorkerStatus};
+pub use pool::{Pool, Reread, Started, WorkerInfo, WorkerStatus};

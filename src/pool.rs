@@ -5,7 +5,7 @@ use crate::config::{Balancing, Config, ConfigError, Mode, Setters};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::http::{Handler, Outcome, Request, Response};
-use crate::io::Address;
+use crate::io::{Address, WorkerPlan};
 use crate::ipc::board::{Board, WorkerState};
 use crate::stats::Counter;
 use std::fmt;
@@ -32,6 +32,23 @@ pub struct Pool {
 pub(crate) struct Hooks {
     pub(crate) started: Box<dyn FnMut(&Started)>,
     pub(crate) event: Box<dyn FnMut(&Event)>,
+    pub(crate) reload: Option<boot::Hook>,
+}
+
+/// A configuration that was read anew.
+#[derive(Debug)]
+pub struct Reread {
+    /// All of it.
+    pub config: Config,
+    /// Settings of the application's own that have changed and that only a restart applies, by name:
+    /// they are said in the answer to the reload.
+    pub restart: Vec<String>,
+}
+
+impl From<Config> for Reread {
+    fn from(config: Config) -> Self {
+        Self { config, restart: Vec::new() }
+    }
 }
 
 impl fmt::Debug for Pool {
@@ -48,7 +65,8 @@ impl Pool {
 
     /// A pool with settings made elsewhere.
     pub fn with_config(config: Config) -> Self {
-        let hooks = Hooks { started: Box::new(|_| {}), event: Box::new(|_| {}) };
+        let (started, event) = (Box::new(|_: &_| {}), Box::new(|_: &_| {}));
+        let hooks = Hooks { started, event, reload: None };
         Self { config, wrong: None, hooks }
     }
 
@@ -107,6 +125,21 @@ impl Pool {
     /// Calls this in the master for everything that happens. Must not block.
     pub fn on_event(mut self, event: impl FnMut(&Event) + 'static) -> Self {
         self.hooks.event = Box::new(event);
+        self
+    }
+
+    /// Reads the configuration anew, for a reload (HUP, USR1). It is called in a throw-away child of
+    /// the master: an error, a panic or a crash there ends the reload, and the pool serves on. What
+    /// has changed reaches the new workers; what only a restart can change is said.
+    ///
+    /// Without it a reload makes new workers with the same configuration: their handlers are made
+    /// anew, with whatever those read.
+    pub fn on_reload<R: Into<Reread>, E: fmt::Display>(
+        mut self,
+        mut reread: impl FnMut() -> Result<R, E> + 'static,
+    ) -> Self {
+        let hook = move || reread().map(Into::into).map_err(|error| error.to_string());
+        self.hooks.reload = Some(Box::new(hook));
         self
     }
 
@@ -191,12 +224,19 @@ pub struct Started {
 pub struct WorkerInfo {
     slot: u32,
     generation: u32,
+    epoch: u32,
     board: Board,
 }
 
 impl WorkerInfo {
-    pub(crate) fn new(slot: u32, generation: u32, board: Board) -> Self {
-        Self { slot, generation, board }
+    pub(crate) fn new(plan: &WorkerPlan<'_>, board: Board) -> Self {
+        Self { slot: plan.slot, generation: plan.generation, epoch: plan.epoch, board }
+    }
+
+    /// Which reload it belongs to: 0 before the first.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// Which slot it fills: 0 to workers − 1.

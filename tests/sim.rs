@@ -6,17 +6,16 @@
 //! and the workers are the production code; only their kernel is not.
 #![cfg(feature = "sim")]
 
-use ringfort::Balancing;
-use ringfort::Config;
 use ringfort::event::Event;
 use ringfort::http::{Http, Request, Response};
-use ringfort::io::{Completion, Instant};
+use ringfort::io::{Completion, Instant, Purpose};
 use ringfort::ipc::board::Board;
 use ringfort::master::{Master, MasterListener, Parts, Report, balancer};
 use ringfort::sim::{
     Boot, Bug, FaultPlan, Kernel, Prng, ProcessId, Ratio, Sizes, Stepper, Tally, World, answer,
 };
 use ringfort::worker::{self, Worker};
+use ringfort::{Balancing, Config, Mode};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
@@ -24,6 +23,7 @@ use std::time::Duration;
 
 const SIGTERM: u32 = 15;
 const FAILURES_SHOWN: usize = 20;
+const WORKERS_MAX: u32 = 6;
 
 /// The application: its answers depend on all of the request.
 type App = fn(&Request<'_>, &mut Response);
@@ -172,7 +172,7 @@ impl Run {
         if let Some(bug) = plan.bug {
             world.plant(bug);
         }
-        let lines = plan.workers * 3;
+        let lines = WORKERS_MAX * 5;
         let memory = (0..Board::words(lines)).map(|_| AtomicU64::new(0)).collect();
         let board = Board::create(Vec::leak(memory), lines);
         let (master, kernel) = world.process("master");
@@ -186,6 +186,9 @@ impl Run {
             signals: world.signals(master),
             board,
             workers: plan.workers,
+            workers_max: WORKERS_MAX,
+            mode: if plan.shared { Mode::Shared } else { Mode::Centralized },
+            groups: vec![0],
             balancer: balancer::balancer(Balancing::LeastConnections),
             pid1: false,
             seed: plan.seed,
@@ -299,6 +302,7 @@ fn worker(kernel: Kernel, boot: Boot, board: Board, config: &Config) -> Box<dyn 
         channel: boot.channel,
         signals: Some(boot.signals),
         listeners: boot.listeners,
+        waits: boot.purpose == Purpose::Succeed,
         line: board.line(boot.line),
     };
     Box::new(WorkerLoop(Worker::new(kernel, Http::new(app as App, config), parts, config)))

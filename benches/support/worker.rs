@@ -37,7 +37,8 @@ fn run<P: Protocol>(setup: &Setup, protocol: impl FnOnce(&Config) -> P) {
     let mut config = Config::default();
     config.setters().connections_max(20_000).expect("in range");
     let listeners = vec![(0, listener)];
-    let parts = Parts { slot: 0, channel, signals: None, listeners, line: Line::detached() };
+    let (waits, line) = (false, Line::detached());
+    let parts = Parts { slot: 0, channel, signals: None, listeners, waits, line };
     Worker::new(ring, protocol(&config), parts, &config).run();
 }
 

@@ -41,7 +41,7 @@ impl Usage {
     pub(crate) const CODE: &str = "usage";
     pub(crate) const HINT: &str = "`ringfort serve --help` lists every option and its default";
 
-    fn new(what: impl Into<String>) -> Self {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
         Self { what: what.into() }
     }
 }

@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 pub(crate) const DEFAULT_ADDR: &str = "127.0.0.1:8080";
 
 /// The settings that are not rows of [`Config::ROWS`], and what they do.
-pub(super) const CHOICES: [(&str, &str, &str); 4] = [
+pub(super) const CHOICES: [(&str, &str, &str); 5] = [
     (
         "addr",
         DEFAULT_ADDR,
@@ -30,6 +30,11 @@ pub(super) const CHOICES: [(&str, &str, &str); 4] = [
         "balancer",
         "least-connections",
         "Which worker the master picks: least-connections or round-robin.",
+    ),
+    (
+        "probe_path",
+        "/",
+        "What a new worker is asked for before it takes over; 500 and more ends the reload.",
     ),
     ("root", "", "Serve the files of this directory under every path that is not one of ours."),
 ];

@@ -65,6 +65,11 @@ impl Refusals {
         Self { rows: BTreeMap::new(), next: 0, sending, lent, linger, closed: 0 }
     }
 
+    /// Those to come may linger so long.
+    pub fn set_linger(&mut self, linger: Duration) {
+        self.linger = linger;
+    }
+
     /// Refuses one: arms the receive, and lends the answer to the next `wait`.
     pub fn begin<I: Io>(&mut self, io: &mut I, fd: Fd, now: Instant) {
         let number = self.next;

@@ -544,11 +544,11 @@ fn a_panicking_balancer_is_replaced() {
 fn signals_without_a_meaning_are_named_and_harmless() {
     let mut stage = Stage::ready(Mode::Centralized, 1, &[]);
     stage.log();
-    for signal in [1, 10, 12, 21, 22, 28] {
+    for signal in [12, 40] {
         stage.signal(signal);
     }
     stage.settle();
-    assert_eq!(stage.log().len(), 6);
+    assert_eq!(stage.log().len(), 2);
     assert!(stage.is_alive(0));
 }
 

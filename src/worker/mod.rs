@@ -41,6 +41,8 @@ pub struct Parts {
     pub signals: Option<Fd>,
     /// Its own listeners (shared-socket mode), by index into the pool's addresses.
     pub listeners: Vec<(u16, Fd)>,
+    /// It leaves those listeners alone until the master says `serve`: another worker reads them.
+    pub waits: bool,
     /// Its line on the board.
     pub line: Line,
 }
@@ -118,6 +120,8 @@ pub struct Worker<I: Io, P: Protocol> {
     channel: Option<Fd>,
     signals: Option<Fd>,
     listeners: Vec<Listener>,
+    /// Somebody else reads those listeners, until we are told to.
+    waits: bool,
     connections: Slots<Connection<P::Connection>>,
     timers: Timers,
     drain: Drain,
@@ -170,6 +174,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             channel: Some(parts.channel),
             signals: parts.signals,
             listeners: parts.listeners.into_iter().map(listener).collect(),
+            waits: parts.waits,
             connections: Slots::with_capacity(limits.connections.min(1 << 16)),
             timers: Timers::new(now),
             drain: Drain::default(),
