@@ -6,6 +6,7 @@ pub(crate) use reread::Hook;
 
 use crate::config::{Config, Mode};
 use crate::error::{Error, ErrorKind};
+use crate::http::rate::RateTable;
 use crate::http::{Handler, Http, Request, Response};
 use crate::io::{Address, Errno, Fd, Purpose, WorkerPlan};
 use crate::ipc::board::Board;
@@ -14,7 +15,7 @@ use crate::master::{Master, MasterListener, Parts, balancer};
 use crate::pool::{Hooks, Started, WorkerInfo, recommended};
 use crate::sys::ring::{Ring, RingSettings};
 use crate::sys::socket::{self, FileId, Options};
-use crate::sys::{clock, probe, process, scm, shm, signal};
+use crate::sys::{clock, file, probe, process, scm, shm, signal};
 use crate::system::SystemInfo;
 use crate::worker::{self, Worker};
 use reread::Base;
@@ -93,7 +94,7 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
         kernel: system.kernel_release,
     });
     let base = Base { config: config.clone(), mode, workers };
-    ring.set_launch(launch(base, board, inherited, factory, hooks.reload.take()));
+    ring.set_launch(launch(base, board, inherited, factory, hooks.reload.take())?);
     ring.set_listen(listen(bound.addresses.clone(), &config));
     let parts = Parts {
         groups: bound.groups(),
@@ -221,9 +222,10 @@ fn launch<H: Handler, E: fmt::Display>(
     inherited: Vec<i32>,
     mut factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
     mut hook: Option<Hook>,
-) -> crate::sys::ring::Launch {
+) -> Result<crate::sys::ring::Launch, Error> {
+    let rate = rate_table(&base.config)?;
     let master = process::id();
-    Box::new(move |plan: &WorkerPlan<'_>, channel: Fd| {
+    Ok(Box::new(move |plan: &WorkerPlan<'_>, channel: Fd| {
         let line = board.line(plan.line);
         let listeners: Vec<(u16, Fd)> =
             plan.listeners.iter().map(|(address, fd)| (*address, Fd::new(fd.raw()))).collect();
@@ -256,12 +258,32 @@ fn launch<H: Handler, E: fmt::Display>(
             Ok(handler) => handler,
             Err(error) => return boot_failed(&channel, &error.to_string()),
         };
+        let access_log = match config.access_log().map(file::open_log).transpose() {
+            Ok(file) => file,
+            Err(failed) => {
+                return boot_failed(&channel, &failed.error("the access log").to_string());
+            }
+        };
         let (slot, waits) = (plan.slot, plan.purpose == Purpose::Succeed);
         let signals = Some(signals);
-        let parts = worker::Parts { slot, channel, signals, listeners, waits, line };
-        Worker::new(ring, Http::new(handler, &config), parts, &config).run();
+        let parts = worker::Parts { slot, channel, signals, listeners, waits, line, access_log };
+        let http = Http::new(handler, &config).with_rate_limit(rate.clone());
+        Worker::new(ring, http, parts, &config).run();
         0
-    })
+    }))
+}
+
+/// Memory that all workers count the requests of clients in.
+fn rate_table(config: &Config) -> Result<Option<RateTable>, Error> {
+    let count = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    let (limit, clients) = (count(config.rate_limit()), count(config.rate_clients()));
+    if limit == 0 {
+        return Ok(None);
+    }
+    let memory = shm::create(RateTable::words(clients, limit))
+        .map_err(|failed| failed.error("rate_limit"))?;
+    socket::close(memory.fd);
+    Ok(Some(RateTable::new(memory.words, limit, config.rate_window())))
 }
 
 fn boot_failed(channel: &Fd, reason: &str) -> i32 {

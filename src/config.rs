@@ -4,11 +4,15 @@
 //! (`RINGFORT_` and the name in capitals) and in a file. Durations are written `5s`, `250ms`, `2m`;
 //! sizes `16384`, `16k`, `10m`.
 
+mod value;
+
 use crate::io::Address;
+use crate::network::Network;
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use value::Value;
 
 /// How connections reach workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +36,16 @@ pub enum Balancing {
     RoundRobin,
 }
 
+/// How a line of the access log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// As Apache and nginx do: client, time, request line, status, bytes, referer, agent.
+    #[default]
+    Combined,
+    /// One JSON object a line, with the duration in microseconds.
+    Json,
+}
+
 /// What is wrong with a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -50,70 +64,6 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
-
-/// A value of the table: how it is read, shown and bounded.
-trait Value: Sized + Copy + PartialOrd {
-    const FORM: &'static str;
-    fn parse(text: &str) -> Option<Self>;
-    fn show(self) -> String;
-}
-
-impl Value for Duration {
-    const FORM: &'static str = "a duration such as 5s, 250ms or 2m";
-
-    fn parse(text: &str) -> Option<Self> {
-        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let count: u64 = text[..digits].parse().ok()?;
-        match &text[digits..] {
-            "ms" => Some(Self::from_millis(count)),
-            "s" => Some(Self::from_secs(count)),
-            "m" => Some(Self::from_secs(count.checked_mul(60)?)),
-            "h" => Some(Self::from_secs(count.checked_mul(3600)?)),
-            "" if count == 0 => Some(Self::ZERO),
-            _ => None,
-        }
-    }
-
-    fn show(self) -> String {
-        if self.subsec_millis() == 0 {
-            format!("{}s", self.as_secs())
-        } else {
-            format!("{}ms", self.as_millis())
-        }
-    }
-}
-
-impl Value for u64 {
-    const FORM: &'static str = "a number, or a size such as 16k or 10m";
-
-    fn parse(text: &str) -> Option<Self> {
-        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let count: Self = text[..digits].parse().ok()?;
-        match &text[digits..] {
-            "" => Some(count),
-            "k" => count.checked_mul(1 << 10),
-            "m" => count.checked_mul(1 << 20),
-            "g" => count.checked_mul(1 << 30),
-            _ => None,
-        }
-    }
-
-    fn show(self) -> String {
-        self.to_string()
-    }
-}
-
-impl Value for bool {
-    const FORM: &'static str = "true or false";
-
-    fn parse(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-
-    fn show(self) -> String {
-        self.to_string()
-    }
-}
 
 /// One row of the table, as text: for `--help`, `--check` and the documentation.
 #[derive(Clone, Copy, Debug)]
@@ -136,6 +86,9 @@ macro_rules! options {
             mode: Mode,
             balancing: Balancing,
             probe_path: String,
+            trusted_proxies: Vec<Network>,
+            access_log: Option<PathBuf>,
+            access_log_format: AccessFormat,
             $($name: $kind,)*
         }
 
@@ -146,6 +99,9 @@ macro_rules! options {
                     mode: Mode::Auto,
                     balancing: Balancing::LeastConnections,
                     probe_path: "/".to_owned(),
+                    trusted_proxies: Vec::new(),
+                    access_log: None,
+                    access_log_format: AccessFormat::Combined,
                     $($name: $default,)*
                 }
             }
@@ -199,6 +155,18 @@ macro_rules! options {
                         Balancing::RoundRobin => "round-robin",
                     }.to_owned()),
                     "probe_path" => Some(self.probe_path.clone()),
+                    "trusted_proxies" => {
+                        let all = self.trusted_proxies.iter().map(Network::to_string);
+                        Some(all.collect::<Vec<_>>().join(","))
+                    }
+                    "access_log" => {
+                        let path = self.access_log.as_deref().unwrap_or(Path::new(""));
+                        Some(path.display().to_string())
+                    }
+                    "access_log_format" => Some(match self.access_log_format {
+                        AccessFormat::Combined => "combined",
+                        AccessFormat::Json => "json",
+                    }.to_owned()),
                     _ => None,
                 }
             }
@@ -334,6 +302,15 @@ options! {
     /// How long the kernel holds a silent client back before we accept it (TCP_DEFER_ACCEPT), in
     /// whole seconds; 0: not at all.
     defer_accept: Duration = Duration::ZERO, Duration::ZERO, secs(60);
+    /// Requests that a client (an address, or a /64 of IPv6) may make in any `rate_window`, over
+    /// all workers; above: 429 with Retry-After. 0: any. Costs 8 bytes of shared memory times
+    /// `rate_clients`.
+    rate_limit: u64 = 0, 0, 100_000;
+    /// The window of `rate_limit`.
+    rate_window: Duration = secs(60), MILLI, DAY;
+    /// Clients whose requests are counted at a time. With more of them, one that comes anew shares
+    /// the count of the one that was quiet for longest.
+    rate_clients: u64 = 10_000, 8, 1_000_000;
 }
 
 impl Config {
@@ -397,6 +374,34 @@ impl Config {
         self.balancing = balancing;
     }
 
+    /// Whose `X-Forwarded-For` is believed.
+    #[must_use]
+    pub fn trusted_proxies(&self) -> &[Network] {
+        &self.trusted_proxies
+    }
+
+    /// Believes the `X-Forwarded-For` of these peers, and of no others.
+    pub fn set_trusted_proxies(&mut self, networks: Vec<Network>) {
+        self.trusted_proxies = networks;
+    }
+
+    /// The file that requests are logged to.
+    #[must_use]
+    pub fn access_log(&self) -> Option<&Path> {
+        self.access_log.as_deref()
+    }
+
+    /// How they are logged.
+    #[must_use]
+    pub fn access_log_format(&self) -> AccessFormat {
+        self.access_log_format
+    }
+
+    /// Logs each request to this file, which every worker opens anew when it starts.
+    pub fn set_access_log(&mut self, path: Option<PathBuf>, format: AccessFormat) {
+        (self.access_log, self.access_log_format) = (path, format);
+    }
+
     fn set_choice(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
         let wrong = |expected: &str| ConfigError {
             option: name.to_owned(),
@@ -415,6 +420,19 @@ impl Config {
             ("balancer", "least-connections") => self.balancing = Balancing::LeastConnections,
             ("balancer", "round-robin") => self.balancing = Balancing::RoundRobin,
             ("balancer", _) => return Err(wrong("least-connections or round-robin")),
+            ("trusted_proxies", list) => {
+                let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+                let networks: Result<_, ()> = names.map(str::parse).collect();
+                self.trusted_proxies = networks.map_err(|()| {
+                    wrong("addresses and networks such as 10.0.0.0/8,::1, nothing after the prefix")
+                })?;
+            }
+            ("access_log", path) => {
+                self.access_log = (!path.is_empty()).then(|| PathBuf::from(path));
+            }
+            ("access_log_format", "combined") => self.access_log_format = AccessFormat::Combined,
+            ("access_log_format", "json") => self.access_log_format = AccessFormat::Json,
+            ("access_log_format", _) => return Err(wrong("combined or json")),
             _ => return Err(wrong("the name of an option")),
         }
         Ok(())

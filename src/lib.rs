@@ -18,6 +18,7 @@ pub mod io;
 pub mod ipc;
 #[doc(hidden)]
 pub mod master;
+pub mod network;
 pub mod pool;
 #[doc(hidden)]
 pub mod protocol;
@@ -31,8 +32,9 @@ pub mod system;
 #[doc(hidden)]
 pub mod worker;
 
-pub use config::{Balancing, Config, ConfigError, Mode};
+pub use config::{AccessFormat, Balancing, Config, ConfigError, Mode};
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Level};
 pub use files::Files;
+pub use network::Network;
 pub use pool::{Pool, Reread, Started, WorkerInfo, WorkerStatus};

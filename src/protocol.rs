@@ -40,6 +40,10 @@ pub trait Protocol {
     fn close(&mut self, connection: Self::Connection) -> Option<Fd>;
     /// The file `Next::read_file` means.
     fn file_of(connection: &Self::Connection) -> Option<&Fd>;
+    /// Lines for the access log: the worker takes them once a pass. `None`: there is no log.
+    fn log(&mut self) -> Option<&mut String> {
+        None
+    }
     /// A file the machine has finished with since it was last asked; the worker closes it.
     fn finished_file(&mut self, connection: &mut Self::Connection) -> Option<Fd>;
 }

@@ -110,6 +110,10 @@ counters! {
     FairnessYields = "fairness_yields", "yields";
     /// Accepts or receives of descriptors that failed for want of descriptors.
     OutOfFds = "out_of_fds", "failures";
+    /// Requests answered with 429: their client was over `rate_limit`.
+    RateLimited = "rate_limited", "requests";
+    /// Lines of the access log that were dropped: the disk was too slow, or failed.
+    AccessLogDropped = "access_log_dropped", "lines";
     /// Passes of the loop.
     Passes = "passes", "passes";
     // Written by the master.
@@ -148,6 +152,8 @@ reasons! {
     HeadTooLarge = Refused, "head_too_large";
     /// 417: an expectation other than 100-continue.
     ExpectationFailed = Refused, "expectation_failed";
+    /// 429: more requests than `rate_limit`, this one with a body that is not read.
+    RateLimited = Refused, "rate_limited_body";
     /// 501: a transfer coding that is not chunked, or a method form we do not serve.
     NotImplemented = Refused, "not_implemented";
     /// 505: an HTTP version that is not 1.0 or 1.1.

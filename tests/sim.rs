@@ -304,6 +304,7 @@ fn worker(kernel: Kernel, boot: Boot, board: Board, config: &Config) -> Box<dyn 
         listeners: boot.listeners,
         waits: boot.purpose == Purpose::Succeed,
         line: board.line(boot.line),
+        access_log: None,
     };
     Box::new(WorkerLoop(Worker::new(kernel, Http::new(app as App, config), parts, config)))
 }
@@ -321,8 +322,8 @@ fn environment(name: &str) -> Option<u64> {
     Some(parsed.unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
-/// 0x116: a close before the last answers had left. 0x5eed06cc: a master that tried a closed channel
-/// again and again.
+/// 0x116: a close before the last answers had left. 0x5eed06cc: a master that tried a closed
+/// channel again and again.
 #[test]
 fn seeds_that_once_failed() {
     for seed in [0x116, 0x5eed_06cc] {

@@ -122,11 +122,11 @@ fn part(path: &str) -> &str {
 /// Who may import whom (the map in ARCHITECTURE.md). `None`: everything.
 fn arrows(part: &str) -> Option<&'static [&'static str]> {
     Some(match part {
-        "io" | "error" | "stats" => &[],
+        "io" | "error" | "stats" | "network" => &[],
         "protocol" => &["io", "stats", "ipc"],
-        "config" => &["io"],
+        "config" => &["io", "network"],
         "event" => &["io", "master", "stats"],
-        "http" => &["protocol", "io", "config", "stats"],
+        "http" => &["protocol", "io", "config", "stats", "network"],
         "ipc" => &["io", "config", "stats"],
         "worker" => &["io", "ipc", "protocol", "config", "stats"],
         "master" => &["io", "ipc", "protocol", "config", "stats", "event", "http"],

@@ -38,7 +38,8 @@ fn run<P: Protocol>(setup: &Setup, protocol: impl FnOnce(&Config) -> P) {
     config.setters().connections_max(20_000).expect("in range");
     let listeners = vec![(0, listener)];
     let (waits, line) = (false, Line::detached());
-    let parts = Parts { slot: 0, channel, signals: None, listeners, waits, line };
+    let (signals, access_log) = (None, None);
+    let parts = Parts { slot: 0, channel, signals, listeners, waits, line, access_log };
     Worker::new(ring, protocol(&config), parts, &config).run();
 }
 

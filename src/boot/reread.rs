@@ -20,6 +20,10 @@ pub(super) struct Base {
     pub(super) workers: u32,
 }
 
+/// The options that are no rows of the table; `mode` is compared as it was resolved.
+const CHOICES: [&str; 5] =
+    ["balancer", "probe_path", "trusted_proxies", "access_log", "access_log_format"];
+
 /// The options that differ, and the names of those that take a restart.
 type Difference = (Vec<(String, String)>, Vec<String>);
 
@@ -56,7 +60,7 @@ fn differences(reread: Reread, base: &Base) -> Result<Difference, String> {
         };
     }
     let rows = Config::ROWS.iter().map(|row| row.name);
-    for name in rows.chain(["balancer", "probe_path"]) {
+    for name in rows.chain(CHOICES) {
         let (Some(value), Some(before)) = (config.get(name), base.config.get(name)) else {
             continue;
         };

@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 pub(crate) const DEFAULT_ADDR: &str = "127.0.0.1:8080";
 
 /// The settings that are not rows of [`Config::ROWS`], and what they do.
-pub(super) const CHOICES: [(&str, &str, &str); 5] = [
+pub(super) const CHOICES: [(&str, &str, &str); 8] = [
     (
         "addr",
         DEFAULT_ADDR,
@@ -36,6 +36,17 @@ pub(super) const CHOICES: [(&str, &str, &str); 5] = [
         "/",
         "What a new worker is asked for before it takes over; 500 and more ends the reload.",
     ),
+    (
+        "trusted_proxies",
+        "",
+        "Whose X-Forwarded-For is believed: addresses and networks, 10.0.0.0/8,::1. Nobody's by default.",
+    ),
+    (
+        "access_log",
+        "",
+        "Log each request to this file. Workers open it anew when they start; a line that does not fit because the disk is too slow is dropped and counted.",
+    ),
+    ("access_log_format", "combined", "How a request is logged: combined or json."),
     ("root", "", "Serve the files of this directory under every path that is not one of ours."),
 ];
 

@@ -244,3 +244,61 @@ fn a_folder_must_be_there() {
     let want = format!("cannot serve the folder {}: open: No such file", path.display());
     assert!(error.starts_with(&want), "{error}");
 }
+
+#[test]
+fn a_cached_file_is_sent_from_memory_and_a_change_shows() {
+    let folder = Folder::new("cached");
+    let files = Files::open(folder.root()).unwrap().cached(1 << 20);
+    let handler = move |request: &Request<'_>, response: &mut Response| {
+        files.respond(request, response);
+    };
+    let mut script = Script::new(handler, &[]);
+    let mut ask = |target: &str, fields: &str| {
+        script.output.clear();
+        script.receive(format!("GET {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+        assert_eq!(script.next.read_file, None, "nothing is read while it is sent");
+        script.run();
+        script.text()
+    };
+    let text = ask("/a.txt", "");
+    assert!(text.starts_with("200 OK|") && text.ends_with("||0123456789"), "{text}");
+    let etag = text.split("ETag: ").nth(1).unwrap().split('|').next().unwrap().to_owned();
+    assert!(ask("/a.txt", &format!("If-None-Match: {etag}\r\n")).starts_with("304 "));
+    assert!(ask("/a.txt", "Range: bytes=2-3\r\n").ends_with("||23"));
+    assert!(ask("/a.txt", "Range: bytes=99-\r\n").starts_with("416 "));
+    folder.write("a.txt", "changed");
+    let began = clock::monotonic();
+    while !ask("/a.txt", "").ends_with("||changed") {
+        assert!(clock::monotonic().since(began) < Duration::from_secs(20), "never seen");
+    }
+}
+
+#[test]
+fn what_clients_may_keep_and_what_they_save() {
+    let folder = Folder::new("fields");
+    let files = Files::open(folder.root()).unwrap().max_age(Duration::from_secs(3600));
+    let handler = move |request: &Request<'_>, response: &mut Response| match request.query() {
+        Some(name) => files.download(request, response, name),
+        None => files.respond(request, response),
+    };
+    let mut script = Script::new(handler, &[]);
+    let mut ask = |target: &str| {
+        script.output.clear();
+        script.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        script.text()
+    };
+    let text = ask("/a.txt");
+    assert!(text.contains("|Cache-Control: max-age=3600|"), "{text}");
+    assert!(!text.contains("Content-Disposition"), "{text}");
+    let saved = ask("/a.txt?b.txt");
+    assert!(saved.contains("|Content-Disposition: attachment; filename=\"b.txt\"|"), "{saved}");
+}
+
+#[test]
+fn names_of_downloads() {
+    assert_eq!(attachment("a b.txt"), "attachment; filename=\"a b.txt\"");
+    assert_eq!(
+        attachment("é\"\r\n.txt"),
+        "attachment; filename=\"____.txt\"; filename*=UTF-8''%C3%A9%22%0D%0A.txt",
+    );
+}

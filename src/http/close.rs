@@ -26,6 +26,8 @@ impl Refusal {
     pub const URI_TOO_LONG: Self = Self::new(414, CloseReason::UriTooLong);
     /// 417: an expectation other than 100-continue.
     pub const EXPECTATION_FAILED: Self = Self::new(417, CloseReason::ExpectationFailed);
+    /// 429: over `rate_limit`, and a body follows.
+    pub const RATE_LIMITED: Self = Self::new(429, CloseReason::RateLimited);
     /// 431: the head is larger than `head_max`, or has more than `headers_max` fields.
     pub const HEAD_TOO_LARGE: Self = Self::new(431, CloseReason::HeadTooLarge);
     /// 501: a transfer coding or a method that we do not implement.
@@ -53,6 +55,7 @@ mod tests {
             Refusal::BODY_TOO_LARGE,
             Refusal::URI_TOO_LONG,
             Refusal::EXPECTATION_FAILED,
+            Refusal::RATE_LIMITED,
             Refusal::HEAD_TOO_LARGE,
             Refusal::NOT_IMPLEMENTED,
             Refusal::VERSION_UNSUPPORTED,

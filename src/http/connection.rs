@@ -4,12 +4,15 @@
 //! why it stopped, and in `settle`, which makes a [`Next`] of that. Bytes are used where they were
 //! received; only what cannot be used yet is copied (`carry`).
 
+use super::access::{AccessLog, Entry};
 use super::answer::{Answer, Source};
 use super::body::BodyLimits;
 use super::close::Refusal;
 use super::date::Date;
+use super::front::Front;
 use super::handler::Handler;
 use super::head::HeadLimits;
+use super::rate::RateTable;
 use super::response::Response;
 use super::serve::{Incoming, asks_for_head, discard};
 use crate::config::Config;
@@ -31,6 +34,7 @@ pub struct Http<H> {
     pub(super) scratch: Vec<u8>,
     /// Files of answers that are over, to be closed by the worker.
     pub(super) finished: Vec<Fd>,
+    pub(super) front: Front,
 }
 
 /// What the configuration says about connections.
@@ -60,6 +64,8 @@ pub struct Connection {
     pub(super) begun: Instant,
     /// Heads that were read.
     pub(super) requests: u64,
+    /// What the access log will say of the current request.
+    pub(super) entry: Option<Box<Entry>>,
     /// Bytes that had come, unused, when the drain began: requests in them are still answered.
     owed: usize,
     pub(super) draining: bool,
@@ -130,7 +136,15 @@ impl<H: Handler> Http<H> {
             response: Response::new(),
             scratch: Vec::new(),
             finished: Vec::new(),
+            front: Front::new(config),
         }
+    }
+
+    /// The same, with a limit that all workers count together.
+    #[must_use]
+    pub fn with_rate_limit(mut self, table: Option<RateTable>) -> Self {
+        self.front.rate = table;
+        self
     }
 
     /// Goes on with what is at hand: the carried bytes.
@@ -246,6 +260,9 @@ impl<H: Handler> Protocol for Http<H> {
 
     fn tick(&mut self, unix: u64) {
         self.date = Date::new(unix);
+        if let Some(log) = &mut self.front.log {
+            log.tick(unix);
+        }
     }
 
     fn open(&mut self, now: Instant) -> (Connection, Next) {
@@ -335,6 +352,10 @@ impl<H: Handler> Protocol for Http<H> {
         }
     }
 
+    fn log(&mut self) -> Option<&mut String> {
+        self.front.log.as_mut().map(AccessLog::lines)
+    }
+
     fn finished_file(&mut self, _: &mut Connection) -> Option<Fd> {
         self.finished.pop()
     }
@@ -348,6 +369,7 @@ impl Connection {
             since: now,
             begun: now,
             requests: 0,
+            entry: None,
             owed: 0,
             draining: false,
             eof: false,

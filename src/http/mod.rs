@@ -27,15 +27,19 @@
 //! # let _ = handler;
 //! ```
 
+mod access;
 mod answer;
 pub mod body;
 pub mod chunk;
+mod client;
 pub mod close;
 mod connection;
 pub mod date;
+mod front;
 mod handler;
 pub mod head;
 pub mod range;
+pub mod rate;
 mod request;
 mod response;
 mod serve;

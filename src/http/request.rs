@@ -1,9 +1,11 @@
 //! A request as its handler sees it: borrowed from the bytes that were received. Pure.
 
+use super::client::client;
 use super::head::{Head, Version};
 use crate::io::Fd;
+use crate::network::Network;
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A request. All of it is borrowed; nothing was copied or decoded that was not asked for.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +14,7 @@ pub struct Request<'a> {
     body: &'a [u8],
     fd: &'a Fd,
     lookup: fn(&Fd) -> Option<SocketAddr>,
+    proxies: &'static [Network],
 }
 
 impl<'a> Request<'a> {
@@ -20,8 +23,9 @@ impl<'a> Request<'a> {
         body: &'a [u8],
         fd: &'a Fd,
         lookup: fn(&Fd) -> Option<SocketAddr>,
+        proxies: &'static [Network],
     ) -> Self {
-        Self { head, body, fd, lookup }
+        Self { head, body, fd, lookup, proxies }
     }
 
     /// `GET`, `POST` …, as sent: methods are case-sensitive.
@@ -87,6 +91,14 @@ impl<'a> Request<'a> {
         self.body
     }
 
+    /// The client's address: the peer's, or, when the peer is one of `trusted_proxies`, the one
+    /// that its `X-Forwarded-For` names (no proxy we trust can be made to say anything else).
+    /// `None` on a Unix socket. Costs a system call.
+    #[must_use]
+    pub fn client(&self) -> Option<IpAddr> {
+        Some(client(self.peer()?.ip(), self.proxies, self.head))
+    }
+
     /// The peer's address; `None` on a Unix socket. Costs a system call.
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
@@ -150,7 +162,7 @@ mod tests {
         let limits = HeadLimits::from(&Config::default());
         let head = parse(bytes.as_bytes(), &mut storage, &limits).unwrap().unwrap();
         let fd = Fd::new(-1);
-        check(&Request::new(&head, b"body", &fd, |_| Some(([127, 0, 0, 1], 80).into())));
+        check(&Request::new(&head, b"body", &fd, |_| Some(([127, 0, 0, 1], 80).into()), &[]));
     }
 
     #[test]

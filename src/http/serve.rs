@@ -39,7 +39,7 @@ enum Sink {
 /// What an answer has to know of its request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
-    is_head: bool,
+    pub(super) is_head: bool,
     is_http10: bool,
     keep_alive: bool,
 }
@@ -51,7 +51,7 @@ impl Incoming {
 }
 
 impl Facts {
-    fn of(head: &Head<'_>) -> Self {
+    pub(super) fn of(head: &Head<'_>) -> Self {
         Self {
             is_head: head.method == "HEAD",
             is_http10: head.version == Version::Http10,
@@ -102,6 +102,9 @@ impl<H: Handler> Http<H> {
         };
         connection.requests += 1;
         cx.stats.add(Counter::Requests, 1);
+        if let Some(wait) = self.admit(connection, &head, cx) {
+            return Some(self.over_limit(connection, (&head, input), wait, cx));
+        }
         match head.framing {
             Framing::None | Framing::Length(0) => {
                 connection.spend(head.length);
@@ -121,7 +124,7 @@ impl<H: Handler> Http<H> {
         input: &[u8],
         cx: &mut Cx<'_>,
     ) -> usize {
-        let request = Request::new(head, &[], cx.fd, cx.lookup);
+        let request = Request::new(head, &[], cx.fd, cx.lookup, self.front.proxies);
         let Ok(upload) = contained(|| self.handler.upload(&request)) else {
             self.on_panic(connection, Facts::of(head), cx);
             return input.len();
@@ -242,7 +245,7 @@ impl<H: Handler> Http<H> {
             self.response.status(204);
             return self.respond(connection, facts, cx);
         }
-        let request = Request::new(head, body, cx.fd, cx.lookup);
+        let request = Request::new(head, body, cx.fd, cx.lookup, self.front.proxies);
         self.answer(connection, facts, cx, |handler, response| handler.handle(&request, response));
     }
 
@@ -316,7 +319,7 @@ impl<H: Handler> Http<H> {
     /// is the connection's last one.
     pub(super) fn write_head(
         &mut self,
-        connection: &Connection,
+        connection: &mut Connection,
         facts: Facts,
         length: Length,
         cx: &mut Cx<'_>,
@@ -334,6 +337,12 @@ impl<H: Handler> Http<H> {
             _ => {}
         }
         self.response.write_head(&self.date, length, persistence, cx.out.buffer());
+        let bytes = match length {
+            _ if facts.is_head => Some(0),
+            Length::Fixed(bytes) => Some(bytes),
+            Length::Chunked | Length::UntilClose => None,
+        };
+        self.note(connection, self.response.code(), bytes, cx);
         self.response.reset();
         last
     }
@@ -389,6 +398,18 @@ impl<H: Handler> Http<H> {
     pub(super) fn answer_last(
         &mut self,
         connection: &mut Connection,
+        refusal: Refusal,
+        is_head: bool,
+        cx: &mut Cx<'_>,
+    ) {
+        self.response.plain(refusal.status);
+        self.write_last(connection, refusal, is_head, cx);
+    }
+
+    /// The same, with the response as it is.
+    pub(super) fn write_last(
+        &mut self,
+        connection: &mut Connection,
         Refusal { status, reason }: Refusal,
         is_head: bool,
         cx: &mut Cx<'_>,
@@ -396,9 +417,9 @@ impl<H: Handler> Http<H> {
         cx.stats.add(Counter::Responses, 1);
         let is_ours = status >= 500;
         cx.stats.add(if is_ours { Counter::ServerErrors } else { Counter::ClientErrors }, 1);
-        self.response.plain(status);
         self.response.write_whole(&self.date, is_head, cx.out.buffer());
         self.response.reset();
+        self.note(connection, status, None, cx);
         let linger = !connection.eof;
         connection.state = State::Closing(Close { reason, linger, now: false });
     }

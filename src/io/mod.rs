@@ -159,7 +159,7 @@ pub struct Message {
 /// What an operation owned, given back after its last completion.
 #[derive(Debug)]
 pub enum Owned {
-    /// Of a `Send`: the bytes and the offset they were sent from.
+    /// Of a `Send` or a `Write`: the bytes and the offset they were sent from.
     Bytes(Bytes, usize),
     /// Of a `Pass`.
     Batch(Batch),
@@ -208,6 +208,9 @@ pub enum Op<'a> {
     Receive(&'a Fd),
     /// Read into the buffer at an offset; `u64::MAX`: wherever the descriptor stands.
     Read(&'a Fd, Box<[u8]>, u64),
+    /// Write bytes from the offset on, where the descriptor stands (at the end, of a file that was
+    /// opened for appending). The count may be short.
+    Write(&'a Fd, Bytes, usize),
     /// Cancel the operation of this token. Its own completion is of kind `Cancel` and may be
     /// ignored.
     Cancel(Token),

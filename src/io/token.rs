@@ -20,6 +20,8 @@ pub enum Kind {
     Receive,
     /// A read of file bytes.
     Read,
+    /// A write to the access log.
+    Write,
     /// The read of the signal descriptor.
     Signal,
     /// A cancellation; its own completion carries no news.
@@ -29,7 +31,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Accept,
         Self::Poll,
         Self::Recv,
@@ -38,6 +40,7 @@ impl Kind {
         Self::Pass,
         Self::Receive,
         Self::Read,
+        Self::Write,
         Self::Signal,
         Self::Cancel,
         Self::Connect,

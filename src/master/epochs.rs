@@ -62,10 +62,18 @@ impl Settings {
     }
 }
 
-/// The options that only a restart can change: listeners, descriptors, the master's ring and the
-/// size of the board are made once.
-pub const RESTART: [&str; 6] =
-    ["addr", "backlog", "defer_accept", "fallback_cpus", "message_max", "workers_max"];
+/// The options that only a restart can change: listeners, the master's ring, the board and the
+/// memory that workers share are made once. So is `addr`, which is no row of the table.
+pub const RESTART: [&str; 8] = [
+    "backlog",
+    "defer_accept",
+    "fallback_cpus",
+    "message_max",
+    "rate_clients",
+    "rate_limit",
+    "rate_window",
+    "workers_max",
+];
 
 /// The settings of all epochs that may be wanted again.
 #[derive(Debug)]
@@ -181,6 +189,13 @@ mod tests {
         let back = epochs.begin(epochs.before().unwrap().clone());
         epochs.commit(back);
         assert_eq!((epochs.settings(back), epochs.before()), (&first, Some(&second)));
+    }
+
+    #[test]
+    fn what_takes_a_restart_exists() {
+        for name in RESTART {
+            assert!(Config::ROWS.iter().any(|row| row.name == name), "{name}");
+        }
     }
 
     #[test]

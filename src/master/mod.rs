@@ -222,7 +222,7 @@ impl<I: Io + Processes> Master<I> {
             Kind::Send => self.on_probe_sent(&completion),
             Kind::Read => self.on_probe_read(&completion),
             Kind::Cancel => {}
-            Kind::Connect => {
+            Kind::Write | Kind::Connect => {
                 unreachable!("the master submits no {:?}", completion.token.kind)
             }
         }

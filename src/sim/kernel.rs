@@ -266,6 +266,7 @@ impl Io for Kernel {
             Op::Send(fd, bytes, offset) => (Some(fd), Work::Send { bytes, offset }),
             Op::Pass(fd, batch) => (Some(fd), Work::Pass(batch)),
             Op::Receive(fd) => (Some(fd), Work::Receive),
+            Op::Write(fd, bytes, offset) => (Some(fd), Work::Write { bytes, offset }),
             Op::Read(fd, buffer, _) => (Some(fd), Work::Read(buffer)),
             Op::Cancel(target) => (None, Work::Cancel(target)),
         };

@@ -36,7 +36,15 @@ pub(super) enum Work {
     Accept,
     Poll,
     Recv,
-    Send { bytes: Bytes, offset: usize },
+    Send {
+        bytes: Bytes,
+        offset: usize,
+    },
+    /// Files are not modelled: it fails.
+    Write {
+        bytes: Bytes,
+        offset: usize,
+    },
     Pass(crate::io::Batch),
     Receive,
     Read(Box<[u8]>),
@@ -194,6 +202,7 @@ impl State {
             }
             Work::Receive => self.run_receive(pid, token, file),
             Work::Read(buffer) => self.run_read(pid, token, file, buffer),
+            Work::Write { .. } => self.complete(pid, token, Err(Errno::Other(EINVAL)), None, false),
             Work::Cancel(_) => unreachable!("a cancellation is over at once"),
         };
         if stays {
@@ -334,7 +343,9 @@ impl State {
 
     fn finish(&mut self, pid: ProcessId, op: InFlight) {
         let owned = match op.work {
-            Work::Send { bytes, offset, .. } => Some(Owned::Bytes(bytes, offset)),
+            Work::Send { bytes, offset } | Work::Write { bytes, offset } => {
+                Some(Owned::Bytes(bytes, offset))
+            }
             Work::Pass(batch) => Some(Owned::Batch(batch)),
             Work::Read(buffer) => Some(Owned::Buffer(buffer)),
             Work::Accept | Work::Poll | Work::Recv | Work::Receive | Work::Cancel(_) => None,

@@ -1,11 +1,11 @@
 //! Files below a folder, opened so that no path leads out of it.
 
 use super::errno::{Failed, last, last_number};
-use crate::io::Errno;
+use crate::io::{Errno, Fd};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::mem::zeroed;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -18,6 +18,19 @@ pub fn open_root(path: &Path) -> Result<OwnedFd, Failed> {
     let flags = libc::O_PATH | libc::O_DIRECTORY;
     match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(folder) => Ok(folder.into()),
+        Err(_) => Err(Failed { step: "open", number: last_number() }),
+    }
+}
+
+/// Opens or makes a file to be written to at its end, whoever else does the same (O_APPEND).
+///
+/// # Errors
+///
+/// It cannot be made or written.
+pub fn open_log(path: &Path) -> Result<Fd, Failed> {
+    let flags = libc::O_CLOEXEC | libc::O_NOCTTY;
+    match OpenOptions::new().append(true).create(true).custom_flags(flags).open(path) {
+        Ok(file) => Ok(Fd::new(file.into_raw_fd())),
         Err(_) => Err(Failed { step: "open", number: last_number() }),
     }
 }

@@ -340,6 +340,13 @@ impl Io for Ring {
                 let length = u32::try_from(length).unwrap_or(0);
                 opcode::Read::new(fd(file), start, length).offset(offset).build()
             }
+            Op::Write(file, bytes, offset) => {
+                let rest = &bytes[offset..];
+                let (start, length) = (rest.as_ptr(), rest.len().min(SEND_MAX));
+                let length = u32::try_from(length).unwrap_or(0);
+                self.park(token, Parked::Send(bytes, offset));
+                opcode::Write::new(fd(file), start, length).offset(u64::MAX).build()
+            }
             Op::Cancel(target) => {
                 opcode::AsyncCancel::new(target.encode()).build().flags(Flags::SKIP_SUCCESS)
             }

@@ -269,9 +269,14 @@ impl<I: Io, P: Protocol> Worker<I, P> {
 
     /// The process may exit when no connection and no listener is left.
     pub(super) fn finish_drain(&mut self) {
-        let quiet = self.connections.is_empty() && self.listeners.iter().all(|l| l.fd.is_none());
+        let logged = !self.log.is_writing || self.drain == Drain::Cutting;
+        let closed = self.listeners.iter().all(|l| l.fd.is_none());
+        let quiet = self.connections.is_empty() && closed && logged;
         if !self.drain.is_serving() && quiet && !self.ended {
             self.ended = true;
+            if let Some(file) = self.log.file.take() {
+                self.io.close(file);
+            }
             self.line.set_state(WorkerState::Stopped);
         }
     }

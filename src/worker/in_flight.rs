@@ -15,6 +15,7 @@ impl InFlight {
             Kind::Accept
             | Kind::Poll
             | Kind::SendNow
+            | Kind::Write
             | Kind::Pass
             | Kind::Receive
             | Kind::Signal

@@ -11,6 +11,7 @@ mod close;
 pub mod drain;
 mod flush;
 pub mod in_flight;
+mod log;
 mod receive;
 pub mod slots;
 mod tell;
@@ -27,6 +28,7 @@ use crate::stats::{CloseReason, Counter};
 use drain::{Drain, Step};
 use flush::{Backlog, Dirty};
 use in_flight::InFlight;
+use log::Log;
 use std::time::Duration;
 use timers::{Fired, Timer, Timers};
 
@@ -45,6 +47,8 @@ pub struct Parts {
     pub waits: bool,
     /// Its line on the board.
     pub line: Line,
+    /// Where requests are logged: a file opened for appending.
+    pub access_log: Option<Fd>,
 }
 
 /// The limits the transport obeys; a protocol has its own.
@@ -148,6 +152,7 @@ pub struct Worker<I: Io, P: Protocol> {
     told_full: bool,
     /// Somebody else than the master told us to drain, and it does not know.
     leaving: bool,
+    log: Log,
     ended: bool,
 }
 
@@ -192,6 +197,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             passing: false,
             told_full: false,
             leaving: false,
+            log: Log { file: parts.access_log, is_writing: false },
             ended: false,
             limits,
             io,
@@ -229,6 +235,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
                 Kind::Send => self.on_send(&completion),
                 Kind::Read => self.on_read(&completion),
                 Kind::Pass => self.on_pass(&completion),
+                Kind::Write => self.on_write(&completion),
                 Kind::Signal => self.on_signal(&completion),
                 Kind::Receive | Kind::Poll | Kind::SendNow | Kind::Cancel => {}
                 Kind::Accept | Kind::Connect => {
@@ -240,6 +247,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         self.rearm_starved();
         self.arm_listeners();
         self.tell_leaving();
+        self.write_log();
         self.finish_drain();
         self.deadline()
     }

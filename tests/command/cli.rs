@@ -53,7 +53,14 @@ fn every_option_is_taken_as_a_flag_a_variable_and_a_key() {
     let mut args = vec!["serve".to_owned(), "--check".to_owned()];
     let mut variables = Vec::new();
     let mut file = String::new();
-    let choices = [("addr", "127.0.0.1:1"), ("mode", "shared"), ("balancer", "round-robin")];
+    let choices = [
+        ("addr", "127.0.0.1:1"),
+        ("mode", "shared"),
+        ("balancer", "round-robin"),
+        ("trusted_proxies", "10.0.0.0/8,::1"),
+        ("access_log", "/dev/null"),
+        ("access_log_format", "json"),
+    ];
     let choices = choices.map(|(name, value)| (name, value.to_owned()));
     let rows = Config::ROWS.iter().map(|row| (row.name, Config::default().get(row.name).unwrap()));
     for (name, value) in choices.into_iter().chain(rows).chain([("root", "/".to_owned())]) {

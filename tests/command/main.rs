@@ -2,6 +2,7 @@
 //! so that everything in `support` has its user.
 
 mod cli;
+mod examples;
 mod options;
 mod paths;
 mod support;

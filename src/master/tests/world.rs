@@ -275,6 +275,7 @@ impl Io for World {
                 return;
             }
             Op::Send(fd, ..) => (fd, What::Send),
+            Op::Write(..) => panic!("the master does not"),
         };
         let fd = fd.raw();
         assert!(kernel.open.contains(&fd), "{what:?} on a closed descriptor");

@@ -1,0 +1,67 @@
+//! Values of options as text: durations, sizes, switches. Pure.
+
+use std::time::Duration;
+
+/// A value of the table: how it is read, shown and bounded.
+pub(super) trait Value: Sized + Copy + PartialOrd {
+    const FORM: &'static str;
+    fn parse(text: &str) -> Option<Self>;
+    fn show(self) -> String;
+}
+
+impl Value for Duration {
+    const FORM: &'static str = "a duration such as 5s, 250ms or 2m";
+
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let count: u64 = text[..digits].parse().ok()?;
+        match &text[digits..] {
+            "ms" => Some(Self::from_millis(count)),
+            "s" => Some(Self::from_secs(count)),
+            "m" => Some(Self::from_secs(count.checked_mul(60)?)),
+            "h" => Some(Self::from_secs(count.checked_mul(3600)?)),
+            "" if count == 0 => Some(Self::ZERO),
+            _ => None,
+        }
+    }
+
+    fn show(self) -> String {
+        if self.subsec_millis() == 0 {
+            format!("{}s", self.as_secs())
+        } else {
+            format!("{}ms", self.as_millis())
+        }
+    }
+}
+
+impl Value for u64 {
+    const FORM: &'static str = "a number, or a size such as 16k or 10m";
+
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let count: Self = text[..digits].parse().ok()?;
+        match &text[digits..] {
+            "" => Some(count),
+            "k" => count.checked_mul(1 << 10),
+            "m" => count.checked_mul(1 << 20),
+            "g" => count.checked_mul(1 << 30),
+            _ => None,
+        }
+    }
+
+    fn show(self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for bool {
+    const FORM: &'static str = "true or false";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn show(self) -> String {
+        self.to_string()
+    }
+}
