@@ -263,7 +263,14 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     pub(super) fn cut_all(&mut self) {
         debug_assert_eq!(self.drain, Drain::Cutting);
         for key in self.connections.keys() {
-            self.finish(key, CloseReason::DrainDeadline);
+            // Who has its last answer and only leaves its side open is not cut.
+            let reason = match self.connections.get_mut(key).map(|connection| connection.phase) {
+                Some(Phase::Lingering(reason)) => reason,
+                Some(Phase::Open | Phase::Closing(_) | Phase::Joining(_)) | None => {
+                    CloseReason::DrainDeadline
+                }
+            };
+            self.finish(key, reason);
         }
     }
 
