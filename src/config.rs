@@ -218,7 +218,8 @@ options! {
     /// How many workers; 0: one per CPU that this process may use (affinity and cgroup quota). 0 to
     /// 1024.
     workers: u64 = 0, 0, 1024;
-    /// Up to how many workers the pool can be scaled; 0: twice `workers`, and 16 at least. 0 to 1024.
+    /// Up to how many workers the pool can be scaled; 0: twice `workers`, and 16 at least. 0 to
+    /// 1024.
     workers_max: u64 = 0, 0, 1024;
     /// How many CPUs to assume when they cannot be counted. 1 to 1024.
     fallback_cpus: u64 = 4, 1, 1024;
@@ -269,8 +270,8 @@ options! {
     keep_alive: bool = true, false, true;
     /// How long a drain may take; after: cut.
     drain_timeout: Duration = secs(30), Duration::ZERO, DAY;
-    /// How long a pool that was told to drain still accepts, while it says that it is not ready: for
-    /// load balancers that learn late.
+    /// How long a pool that was told to drain still accepts, while it says that it is not ready:
+    /// for load balancers that learn late.
     lame_duck: Duration = Duration::ZERO, Duration::ZERO, secs(3600);
     /// How many new workers of a reload boot at a time, beside the old ones. 1 to 1024.
     surge: u64 = 1, 1, 1024;
@@ -288,11 +289,11 @@ options! {
     recycle_age: Duration = Duration::ZERO, Duration::ZERO, YEAR;
     /// With how many bytes resident (RSS) a worker is replaced, drawn as above. 0: never.
     recycle_rss: u64 = 0, 0, 1 << 46;
-    /// The same for its share of memory (PSS): asking costs a walk over its pages twice a second. 0:
-    /// never.
+    /// The same for its share of memory (PSS): asking costs a walk over its pages twice a second.
+    /// 0: never.
     recycle_pss: u64 = 0, 0, 1 << 46;
-    /// How many workers are being replaced at a time by recycling, from the fork of the successor to
-    /// the end of the old one. 1 to 1024.
+    /// How many workers are being replaced at a time by recycling, from the fork of the successor
+    /// to the end of the old one. 1 to 1024.
     max_unavailable: u64 = 1, 1, 1024;
     /// How long a worker may take to say READY; after: killed and counted as a failed boot.
     boot_timeout: Duration = secs(10), MILLI, secs(3600);

@@ -40,8 +40,8 @@ pub(crate) struct Hooks {
 pub struct Reread {
     /// All of it.
     pub config: Config,
-    /// Settings of the application's own that have changed and that only a restart applies, by name:
-    /// they are said in the answer to the reload.
+    /// Settings of the application's own that have changed and that only a restart applies, by
+    /// name: they are said in the answer to the reload.
     pub restart: Vec<String>,
 }
 
@@ -128,9 +128,9 @@ impl Pool {
         self
     }
 
-    /// Reads the configuration anew, for a reload (HUP, USR1). It is called in a throw-away child of
-    /// the master: an error, a panic or a crash there ends the reload, and the pool serves on. What
-    /// has changed reaches the new workers; what only a restart can change is said.
+    /// Reads the configuration anew, for a reload (HUP, USR1). It is called in a throw-away child
+    /// of the master: an error, a panic or a crash there ends the reload, and the pool serves on.
+    /// What has changed reaches the new workers; what only a restart can change is said.
     ///
     /// Without it a reload makes new workers with the same configuration: their handlers are made
     /// anew, with whatever those read.

@@ -173,6 +173,7 @@ impl<I: Io + Processes> Master<I> {
         if self.phase.is_draining() {
             return;
         }
+        self.recycle(now);
         self.drive(now);
         if self.ops.running.is_none() && !self.ops.waiting.is_empty() {
             let (command, askers) = self.ops.waiting.remove(0);
@@ -180,7 +181,6 @@ impl<I: Io + Processes> Master<I> {
             self.drive(now);
         }
         self.finish_scaling(now);
-        self.recycle(now);
     }
 
     /// The pool ends: whatever is under way or waits is over.

@@ -54,7 +54,8 @@ impl<I: Io + Processes> Master<I> {
         process.pass(&mut self.io, line, self.ledger.handed(line));
         let token = Token::new(Kind::Send, line, process.generation);
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: ringfort-probe\r\nConnection: close\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: ringfort-probe\r\n\
+             Connection: close\r\n\r\n"
         );
         self.io.submit(token, Op::Send(&fd, Bytes::Owned(request.into_bytes()), 0));
         // Past the transaction's own deadline: it says that the answer is late.

@@ -79,7 +79,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_target_is_met(mut active in prop::collection::btree_set(0_u32..20, 0..20), target in 0_u32..20) {
+        fn the_target_is_met(
+            mut active in prop::collection::btree_set(0_u32..20, 0..20),
+            target in 0_u32..20,
+        ) {
             let change = Change::new(&active.iter().copied().collect::<Vec<_>>(), target);
             prop_assert!(change.park.is_empty() || change.fill.is_empty());
             for slot in change.park {

@@ -153,11 +153,20 @@ impl<I: Io + Processes> Master<I> {
         });
     }
 
-    /// Does what the transaction wants now.
+    /// Does what the transaction wants now, and what follows from that at once.
     pub(super) fn drive(&mut self, now: Instant) {
+        while self.act(now) {
+            self.supervise(now);
+        }
+    }
+
+    /// Whether it wanted anything.
+    fn act(&mut self, now: Instant) -> bool {
+        let mut acted = false;
         while let Some(running) = &mut self.ops.running
             && let Some(action) = running.machine.poll(now)
         {
+            acted = true;
             let (epoch, check_slot) = (running.epoch, running.check_slot);
             match action {
                 Action::Check => {
@@ -179,7 +188,7 @@ impl<I: Io + Processes> Master<I> {
                 Action::End(result) => self.end_transaction(result, now),
             }
         }
-        self.supervise(now);
+        acted
     }
 
     /// Ends the transaction here and now.
