@@ -128,7 +128,11 @@ impl<I: Io + Processes> Master<I> {
         }
         let Some(running) = &self.ops.running else { return self.begin(command, askers, now) };
         let busy = format!("busy: {} since {:?}", running.kind.name(), now.since(running.began));
-        if !matches!(command, Command::Reload | Command::ScaleBy(_) | Command::ScaleTo(_)) {
+        let waits = matches!(
+            command,
+            Command::Reload | Command::ScaleBy(_) | Command::ScaleTo(_) | Command::DrainWorkers
+        );
+        if !waits {
             return self.conclude(askers, &Answer::failed(command.name(), busy));
         }
         match self.ops.waiting.iter_mut().find(|(other, _)| other.name() == command.name()) {
