@@ -6,8 +6,10 @@ use super::ledger::Arrival;
 use super::supervise::{Passing, Process};
 use super::workers::{Role, State};
 use crate::event::{ChannelFault, Event};
-use crate::io::{Batch, Completion, ErrnoClass, Instant, Io, Kind, Op, Owned, Processes, Token};
-use crate::ipc::handoff::Handoff;
+use crate::io::{
+    Batch, Completion, ErrnoClass, Instant, Io, Kind, Message, Op, Owned, Processes, Token,
+};
+use crate::ipc::handoff::{CREDITS, Handoff};
 use crate::stats::Counter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -111,7 +113,12 @@ impl<I: Io + Processes> Master<I> {
         match passing {
             Passing::Connections(mut marks) => {
                 let arrivals = batch.fds.drain(..).zip(marks.drain(..));
-                let arrivals = arrivals.map(|(fd, (listener, at))| Arrival { fd, listener, at });
+                let arrivals = arrivals.map(|(fd, (listener, at, carried))| Arrival {
+                    fd,
+                    listener,
+                    at,
+                    carried,
+                });
                 match completion.result {
                     Ok(_) => {
                         let before = self.ledger.handed(line);
@@ -156,6 +163,52 @@ impl<I: Io + Processes> Master<I> {
     }
 }
 
+impl<I: Io + Processes> Master<I> {
+    /// A worker that drains gives connections back: they wait for another one.
+    pub(super) fn on_hand_back(
+        &mut self,
+        line: u32,
+        message: Message,
+        now: Instant,
+    ) -> Result<(), String> {
+        let header = Handoff::decode(&message.bytes).map_err(|error| error.to_string());
+        let header = header.and_then(|header| {
+            header.check(message.fds.len()).map_err(|error| error.to_string())?;
+            let is_right = header.is_back() && !message.truncated;
+            if is_right { Ok(header) } else { Err("not a hand-back".to_owned()) }
+        });
+        let header = match header {
+            Ok(header) => header,
+            Err(wrong) => {
+                message.fds.into_iter().for_each(|fd| self.close(fd));
+                return Err(wrong);
+            }
+        };
+        let count = message.fds.len() as u64;
+        self.ledger.take_back(line, count);
+        if let Some(process) = self.processes.get_mut(&line) {
+            process.taken_back += count;
+        }
+        for (fd, &(listener, carried)) in message.fds.into_iter().zip(header.entries()) {
+            self.pending.put_back(Arrival { fd, listener, at: now, carried });
+        }
+        Ok(())
+    }
+
+    /// Promises workers room for more, when there is.
+    pub(super) fn promise(&mut self) {
+        if self.pending.is_paused() {
+            return;
+        }
+        for (&line, process) in &mut self.processes {
+            let count = std::mem::take(&mut process.taken_back);
+            if count > 0 {
+                self.board.line(line).add(Counter::TakenBack, count);
+            }
+        }
+    }
+}
+
 impl Process {
     /// Sends what is in the outbox; `sequence`: connections handed to this life before.
     pub(super) fn pass<I: Io>(&mut self, io: &mut I, line: u32, sequence: u64) {
@@ -165,8 +218,8 @@ impl Process {
         let mut marks = std::mem::take(&mut self.marks);
         batch.bytes.clear();
         for arrival in self.outbox.drain(..) {
-            handoff.push(arrival.listener);
-            marks.push((arrival.listener, arrival.at));
+            handoff.push(arrival.listener, arrival.carried);
+            marks.push((arrival.listener, arrival.at, arrival.carried));
             batch.fds.push(arrival.fd);
         }
         handoff.encode(&mut batch.bytes);
@@ -175,6 +228,3 @@ impl Process {
         io.submit(token, Op::Pass(channel, batch));
     }
 }
-
-/// Most connections in transit to one worker: two unfinished batches.
-const CREDITS: u64 = 2 * Batch::FDS_MAX as u64;

@@ -7,6 +7,7 @@
 
 use crate::io::{Fd, Instant};
 use crate::ipc::board::Line;
+use crate::ipc::handoff::Carried;
 use crate::stats::{Class, CloseReason, Counter};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -18,8 +19,10 @@ pub struct Arrival {
     pub fd: Fd,
     /// The listener it arrived on, by index into the pool's addresses.
     pub listener: u16,
-    /// When it was accepted.
+    /// When it was accepted, or came back.
     pub at: Instant,
+    /// What a worker that gave it back said of it.
+    pub carried: Option<Carried>,
 }
 
 /// Why the master answered a connection with 503.
@@ -62,6 +65,8 @@ pub struct Ledger {
     probes: u64,
     deaths: u64,
     killed: u64,
+    /// Given back, and closed because no worker is left to take them.
+    closed_idle: u64,
     dead: Totals,
     transit: BTreeMap<u32, Transit>,
 }
@@ -75,6 +80,8 @@ struct Transit {
     settled: u64,
     /// Our copies of the rest: `handed - settled` of them.
     copies: VecDeque<Arrival>,
+    /// Connections that it gave back and we took.
+    taken_back: u64,
 }
 
 impl Ledger {
@@ -111,6 +118,18 @@ impl Ledger {
     /// The master killed a worker.
     pub fn kill(&mut self) {
         self.killed += 1;
+    }
+
+    /// A worker gave so many back.
+    pub fn take_back(&mut self, line: u32, count: u64) {
+        if let Some(transit) = self.transit.get_mut(&line) {
+            transit.taken_back += count;
+        }
+    }
+
+    /// One that was given back is closed: nobody is left to take it.
+    pub fn close_idle(&mut self) {
+        self.closed_idle += 1;
     }
 
     /// A worker's life begins on this line.
@@ -167,7 +186,7 @@ impl Ledger {
         assert!(transit.copies.is_empty(), "line {line} is buried with connections");
         self.deaths += 1;
         self.dead.add(counters);
-        self.dead.died += open_in(counters);
+        self.dead.died += open_in(counters) + transit.lost_back(counters);
     }
 
     /// The process on this line was no worker, and is gone.
@@ -186,10 +205,12 @@ impl Ledger {
             // A worker may be ahead of us: it has what we have not heard was passed.
             let handed = self.handed(line) + passing;
             in_transit += handed.saturating_sub(counters.get(Counter::Received));
+            in_transit += self.transit.get(&line).map_or(0, |to| to.lost_back(&counters));
         }
         let mut report = Report {
             accepted: self.accepted + totals.own,
-            served: totals.class(Class::Served),
+            served: totals.class(Class::Served) + self.closed_idle,
+            handed_back: totals.handed_back,
             open: totals.open() + in_transit + waiting,
             open_at_death: totals.died,
             redispatched: self.redispatched,
@@ -216,6 +237,11 @@ impl Ledger {
 }
 
 impl Transit {
+    /// What the worker says it gave back, and has not arrived.
+    fn lost_back(&self, counters: &Line) -> u64 {
+        counters.get(Counter::HandedBack).saturating_sub(self.taken_back)
+    }
+
     fn settle(&mut self, received: u64) -> impl Iterator<Item = Arrival> + '_ {
         // A worker that claims more than it was given claims what there is.
         let received = received.clamp(self.settled, self.handed);
@@ -233,6 +259,8 @@ struct Totals {
     /// Connections that workers took, from the master or by themselves.
     taken: u64,
     reasons: [u64; CloseReason::ALL.len()],
+    /// Given back to the master.
+    handed_back: u64,
     /// Open in workers when they died.
     died: u64,
 }
@@ -244,6 +272,7 @@ impl Totals {
         // A worker that died between its two counters had taken what either of them says.
         self.own += adopted.saturating_sub(received);
         self.taken += adopted.max(received);
+        self.handed_back += line.get(Counter::HandedBack);
         for (sum, &reason) in self.reasons.iter_mut().zip(CloseReason::ALL) {
             *sum += line.closed_for(reason);
         }
@@ -256,7 +285,7 @@ impl Totals {
 
     fn open(&self) -> u64 {
         let closed: u64 = self.reasons.iter().sum();
-        self.taken.saturating_sub(closed + self.died)
+        self.taken.saturating_sub(closed + self.handed_back + self.died)
     }
 }
 
@@ -290,6 +319,8 @@ pub struct Report {
     pub redispatched: u64,
     /// Of those accepted, connections over which the master asked new workers for an answer.
     pub probes: u64,
+    /// Connections that draining workers gave back, for others.
+    pub handed_back: u64,
     /// Workers that ended, for whatever reason.
     pub deaths: u64,
     /// Workers that the master killed.
@@ -347,8 +378,10 @@ impl fmt::Display for Report {
         }
         write!(
             f,
-            " redispatched={} deaths={} killed={} drained_served={} drained_cut={} probes={}",
+            " redispatched={} handed_back={} deaths={} killed={} drained_served={} drained_cut={} \
+             probes={}",
             self.redispatched,
+            self.handed_back,
             self.deaths,
             self.killed,
             self.drained_served,
@@ -407,7 +440,7 @@ mod tests {
 
     fn arrival(number: u64) -> Arrival {
         let raw = i32::try_from(number).unwrap();
-        Arrival { fd: Fd::new(raw), listener: 0, at: Instant::default() }
+        Arrival { fd: Fd::new(raw), listener: 0, at: Instant::default(), carried: None }
     }
 
     proptest! {
@@ -512,7 +545,7 @@ mod tests {
         after.since(&report);
         assert!(!after.is_clean());
         let want = "accepted=3 served=1 refused=0 cut=2 open=0 reset=1 worker_died=1 \
-                    redispatched=0 deaths=1 killed=0 drained_served=0 drained_cut=1 \
+                    redispatched=0 handed_back=0 deaths=1 killed=0 drained_served=0 drained_cut=1 \
                     probes=0";
         assert_eq!(after.to_string(), want);
     }

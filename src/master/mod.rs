@@ -197,6 +197,7 @@ impl<I: Io + Processes> Master<I> {
         self.expire(now);
         self.sweep(now);
         self.dispatch();
+        self.promise();
         self.advance(now);
         self.arm();
         self.next_deadline(now)
@@ -245,7 +246,7 @@ impl<I: Io + Processes> Master<I> {
     /// What has waited, lingered or paused long enough.
     fn expire(&mut self, now: Instant) {
         while let Some(arrival) = self.pending.expire(now) {
-            self.refuse(arrival.fd, RefuseReason::PendingTimeout, now);
+            self.turn_away(arrival, RefuseReason::PendingTimeout, now);
         }
         self.refusals.expire(&mut self.io, now);
         self.resume(now);

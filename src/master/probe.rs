@@ -49,7 +49,7 @@ impl<I: Io + Processes> Master<I> {
         }
         let pair = self.io.pair().map_err(|errno| format!("no connection to ask it: {errno}"));
         let (fd, theirs) = pair?;
-        process.outbox.push(Arrival { fd: theirs, listener: 0, at: now });
+        process.outbox.push(Arrival { fd: theirs, listener: 0, at: now, carried: None });
         self.ledger.probe();
         process.pass(&mut self.io, line, self.ledger.handed(line));
         let token = Token::new(Kind::Send, line, process.generation);

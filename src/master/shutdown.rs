@@ -129,7 +129,7 @@ impl<I: Io + Processes> Master<I> {
         }
         if self.phase == Phase::Draining {
             while let Some(arrival) = self.pending.pop() {
-                self.refuse(arrival.fd, RefuseReason::Draining, now);
+                self.turn_away(arrival, RefuseReason::Draining, now);
             }
             if self.processes.is_empty() && !self.sockets.are_open() {
                 self.phase = Phase::Ending;

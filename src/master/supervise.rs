@@ -11,6 +11,7 @@ use crate::io::{
     Batch, Completion, Errno, ErrnoClass, Exit, Fd, Instant, Io, Kind, Message, Op, Owned,
     Processes, Purpose, Signal, Token, WorkerPlan,
 };
+use crate::ipc::handoff::{self, Carried};
 use crate::ipc::message::{self, MessageType};
 use crate::stats::Counter;
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub(super) struct Process {
     pub(super) control: Option<Vec<u8>>,
     /// When to try it again.
     pub(super) retry_at: Option<Instant>,
+    /// Connections it gave back for which it has not been promised room for others.
+    pub(super) taken_back: u64,
     /// It was reaped.
     dead: bool,
     /// Until when its last words are waited for.
@@ -49,8 +52,8 @@ pub(super) struct Process {
     pub(super) marks: Vec<Mark>,
 }
 
-/// Listener and time of arrival of a connection whose descriptor is in a batch.
-type Mark = (u16, Instant);
+/// Listener, time of arrival and earlier life of a connection whose descriptor is in a batch.
+type Mark = (u16, Instant, Option<Carried>);
 
 #[derive(Debug)]
 pub(super) enum Passing {
@@ -154,6 +157,7 @@ impl<I: Io + Processes> Master<I> {
             outbox: Vec::new(),
             control: None,
             retry_at: None,
+            taken_back: 0,
             dead: false,
             last_words: None,
             batch: Batch::default(),
@@ -225,6 +229,10 @@ impl<I: Io + Processes> Master<I> {
         message: Message,
         now: Instant,
     ) -> Result<(), ChannelFault> {
+        if handoff::is_handoff(&message.bytes) {
+            let taken = self.on_hand_back(line, message, now);
+            return taken.map_err(ChannelFault::BadMessage);
+        }
         let strange = message.truncated || !message.fds.is_empty();
         for fd in message.fds {
             self.close(fd);
