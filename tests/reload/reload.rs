@@ -51,6 +51,7 @@ fn a_hundred(mode: &str) {
             }
         });
         tally.check();
+        assert_eq!(tally.closed, 0, "each client ends on the connection it began with");
         pool.await_workers(2);
         eventually("as many descriptors as at first", PATIENCE, || {
             (descriptors(pool.pid()) == idle).then_some(())
