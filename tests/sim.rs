@@ -277,8 +277,8 @@ impl Run {
             self.until_later(pause)?;
             self.world.notify(self.master, signal);
         }
-        // Whoever drained all workers wants them back. Signals that are pending together are read in
-        // the order of their numbers.
+        // Whoever drained all workers wants them back. Signals that are pending together are read
+        // in the order of their numbers.
         if !self.plan.commands.is_empty() {
             self.until_later(Duration::from_millis(5))?;
             self.world.notify(self.master, SIGTTIN);

@@ -166,3 +166,6 @@ impl Workers {
         self.boot_timeout = timeout;
     }
 }
+
+#[cfg(test)]
+mod tests;
