@@ -5,6 +5,8 @@
 //! the worker, HTTP, the wire between them, and the seam to the kernel with its two sides.
 
 mod boot;
+pub mod channel;
+pub mod coming_from;
 pub mod config;
 pub mod error;
 pub mod event;
@@ -18,6 +20,7 @@ pub mod io;
 pub mod ipc;
 #[doc(hidden)]
 pub mod master;
+mod mode;
 pub mod network;
 pub mod pool;
 #[doc(hidden)]
@@ -29,6 +32,7 @@ pub mod stats;
 #[doc(hidden)]
 pub mod sys;
 pub mod system;
+pub mod testing;
 #[doc(hidden)]
 pub mod worker;
 
@@ -36,5 +40,9 @@ pub use config::{AccessFormat, Balancing, Config, ConfigError, Mode};
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Level};
 pub use files::Files;
+#[doc(inline)]
+pub use master::balancer;
+pub use mode::{Comparison, Recommendation, comparison, recommended};
 pub use network::Network;
 pub use pool::{Pool, Reread, Started, WorkerInfo, WorkerStatus};
+pub use system::SystemInfo;

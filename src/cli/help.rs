@@ -45,7 +45,11 @@ default.
     let rows = Config::ROWS.iter().map(|row| (row.name, default_of(row.name), row.doc));
     let choices = CHOICES.iter().map(|(name, default, doc)| (*name, (*default).to_owned(), *doc));
     for (name, default, doc) in choices.chain(rows) {
-        let default = if default.is_empty() { "DIR" } else { &default };
+        let default = match (name, default.as_str()) {
+            ("weights", "") => "N,N",
+            (_, "") => "DIR",
+            (_, default) => default,
+        };
         text += &format!("  --{} {default}\n", name.replace('_', "-"));
         wrap(doc, &mut text);
     }

@@ -176,6 +176,11 @@ fn what_check_prints_is_a_file_that_gives_the_same_settings() {
     let file = report(&settings);
     let Ok(Command::Serve(again)) = run("serve --config f.toml", "", &file) else { panic!() };
     assert_eq!((again.config, again.root), (settings.config, settings.root));
+    let line = "serve --balancer weighted --weights 3,1";
+    let Ok(Command::Serve(settings)) = run(line, "", "") else { panic!("not valid") };
+    let file = report(&settings);
+    let Ok(Command::Serve(again)) = run("serve --config f.toml", "", &file) else { panic!() };
+    assert_eq!(again.config, settings.config);
 }
 
 proptest! {

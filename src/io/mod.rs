@@ -287,6 +287,8 @@ pub struct WorkerPlan<'a> {
     /// The listeners of its slot, by index into the pool's addresses; empty in centralized mode.
     /// They stay the master's: the worker gets copies.
     pub listeners: &'a [(u16, Fd)],
+    /// Its end of a stream for application messages, if the pool has any; it gets a copy.
+    pub mail: Option<&'a Fd>,
     /// What it is for.
     pub purpose: Purpose,
     /// The options of its epoch that differ from those the pool began with: name and value.
@@ -354,6 +356,8 @@ pub trait Processes {
     fn reap(&mut self, pidfd: &Fd) -> Option<Exit>;
     /// Reaps one foreign child (as PID 1 only); `false` when there is none.
     fn reap_stranger(&mut self) -> bool;
+    /// Both ends of a stream for application messages.
+    fn stream_pair(&mut self) -> Result<(Fd, Fd), Errno>;
     /// A descriptor that stands for nothing: the reserve to be closed when descriptors run out.
     fn spare(&mut self) -> Result<Fd, Errno>;
     /// One more listener in the group of this address, by index into the pool's addresses.

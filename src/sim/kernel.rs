@@ -102,6 +102,8 @@ pub(super) struct State {
     pub(super) doom: Option<(ProcessId, u64)>,
     /// Connections that a dead worker took with it: their clients may miss answers.
     pub(super) excused: BTreeSet<u32>,
+    /// Where clients connected from, if anybody cares, by connection.
+    addresses: BTreeMap<u32, SocketAddr>,
     pub(super) connections: u32,
     /// Connections that workers accepted and did not live to count.
     pub(super) uncounted: u64,
@@ -125,6 +127,7 @@ impl State {
             serial: 0,
             doom: None,
             excused: BTreeSet::new(),
+            addresses: BTreeMap::new(),
             connections: 0,
             uncounted: 0,
             board: None,
@@ -177,6 +180,13 @@ impl State {
             .file
     }
 
+    /// The client of this end connects from here.
+    pub(super) fn address(&mut self, client: FileId, address: SocketAddr) {
+        if let Some(connection) = self.connection(client) {
+            self.addresses.insert(connection, address);
+        }
+    }
+
     /// For the trace: which connection a file belongs to.
     pub(super) fn connection(&self, id: FileId) -> Option<u32> {
         match self.body(id) {
@@ -193,6 +203,11 @@ impl State {
     ) {
         self.trace.note(self.now, &self.processes[pid].name, connection, operation);
     }
+}
+
+thread_local! {
+    /// The process that runs, and where.
+    static RUNNING: RefCell<Option<(Rc<RefCell<State>>, ProcessId)>> = const { RefCell::new(None) };
 }
 
 /// The kernel as one process sees it.
@@ -225,6 +240,11 @@ impl Kernel {
             }
             state.doom = Some((pid, calls - 1));
         }
+    }
+
+    /// This process runs now.
+    pub(super) fn run_as(state: &Rc<RefCell<State>>, pid: ProcessId) {
+        RUNNING.set(Some((Rc::clone(state), pid)));
     }
 
     fn strikes(&self, bug: Bug) -> bool {
@@ -355,8 +375,20 @@ impl Io for Kernel {
 
     /// # Difference to Linux
     ///
-    /// A function has no kernel to ask: every peer is at an address made up from the number.
+    /// A function has no kernel to ask: whoever runs now is meant. A client that did not say where
+    /// it is is at an address made up from the number.
     fn peer(fd: &Fd) -> Option<SocketAddr> {
+        let known = RUNNING.with_borrow(|running| {
+            let (state, pid) = running.as_ref()?;
+            let state = state.borrow();
+            if state.addresses.is_empty() {
+                return None;
+            }
+            state.addresses.get(&state.connection(state.of(*pid, fd))?).copied()
+        });
+        if known.is_some() {
+            return known;
+        }
         let port = u16::try_from(fd.raw()).ok()?.checked_add(40_000)?;
         Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     }
@@ -387,6 +419,11 @@ impl Processes for Kernel {
     /// There are no strangers here.
     fn reap_stranger(&mut self) -> bool {
         false
+    }
+
+    /// Application messages are not simulated: a master with mail is run on the real kernel.
+    fn stream_pair(&mut self) -> Result<(Fd, Fd), Errno> {
+        Err(Errno::Denied)
     }
 
     fn spare(&mut self) -> Result<Fd, Errno> {
