@@ -1,10 +1,14 @@
 //! Wiring: listeners, signals, the board, fork, which process keeps which descriptor, which kernel.
 
+mod reread;
+
+pub(crate) use reread::Hook;
+
 use crate::config::{Balancing, Config, Mode};
 use crate::error::{Error, ErrorKind};
 use crate::http::rate::RateTable;
 use crate::http::{Handler, Http, Request, Response};
-use crate::io::{Address, Fd, WorkerPlan};
+use crate::io::{Address, Errno, Fd, Purpose, WorkerPlan};
 use crate::ipc::board::Board;
 use crate::ipc::mail::WorkerMail;
 use crate::ipc::message::{CONTROL_MAX, Message};
@@ -17,6 +21,7 @@ use crate::sys::socket::{self, FileId, Options};
 use crate::sys::{clock, file, probe, process, scm, shm, signal};
 use crate::system::SystemInfo;
 use crate::worker::{self, Worker};
+use reread::Base;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -39,6 +44,11 @@ const MASTER_SIGNALS: [i32; 10] = [
 
 /// Descriptors a worker needs besides its connections.
 const SPARE_FDS: u64 = 64;
+
+/// Lines of the board a slot: its worker, a successor, two of older epochs, one not yet buried.
+const LINES_PER_SLOT: u32 = 5;
+/// Up to how many workers a small pool can be scaled when nobody says.
+const WORKERS_MAX: u32 = 16;
 
 /// The budget of an idle connection (README, "Limits"): its slot holds everything.
 const _: () = assert!(worker::slot_bytes::<Http<fn(&Request<'_>, &mut Response)>>() <= 256);
@@ -66,16 +76,13 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
     probe::check(config.connections_max() + SPARE_FDS)?;
     let Recommendation { mode, reason: mode_reason } = recommended(&config, &system);
     let bound = Bound::listen(&config, mode, workers)?;
-    let lines = workers.saturating_mul(3);
+    let workers_max = workers_max(&config, workers);
+    let lines = workers_max.saturating_mul(LINES_PER_SLOT);
     let memory = shm::create(Board::words(lines)).map_err(|failed| failed.error("the board"))?;
     let board = Board::create(memory.words, lines);
     let (signals, before) =
         signal::open(&MASTER_SIGNALS).map_err(|failed| failed.error("signals"))?;
-    let message_bytes = usize::try_from(config.message_max()).unwrap_or(usize::MAX);
-    let settings = RingSettings { message_bytes, ..RingSettings::MASTER };
-    let mut ring = Ring::new(settings).map_err(|errno| {
-        Error::new(ErrorKind::System, format!("cannot make the master's ring: {errno}"))
-    })?;
+    let mut ring = master_ring(&config)?;
     (hooks.started)(&Started {
         addresses: bound.addresses.clone(),
         mode,
@@ -85,16 +92,21 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
         connections_max: config.connections_max(),
         kernel: system.kernel_release,
     });
-    ring.set_launch(launch(config.clone(), board, inherited, factory)?);
+    let base = Base { config: config.clone(), mode };
+    ring.set_launch(launch(base, board, inherited, factory, hooks.reload.take())?);
+    ring.set_listen(listen(bound.addresses.clone(), &config));
     let balancer = match hooks.balancer {
         Some(own) => own,
         None => configured_balancer(&config)?,
     };
     let parts = Parts {
+        groups: bound.groups(),
         listeners: bound.listeners,
         signals,
         board,
         workers,
+        workers_max,
+        mode,
         balancer,
         pid1: process::is_pid1(),
         seed: clock::monotonic().as_nanos(),
@@ -115,6 +127,39 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
         return Ok(());
     }
     Err(Error::new(ErrorKind::Unclean, format!("the pool did not end cleanly: {report}")))
+}
+
+fn master_ring(config: &Config) -> Result<Ring, Error> {
+    let message_bytes = usize::try_from(config.message_max()).unwrap_or(usize::MAX);
+    let settings = RingSettings { message_bytes, ..RingSettings::MASTER };
+    Ring::new(settings).map_err(|errno| {
+        Error::new(ErrorKind::System, format!("cannot make the master's ring: {errno}"))
+    })
+}
+
+/// Up to how many workers the pool can be scaled.
+fn workers_max(config: &Config, workers: u32) -> u32 {
+    match u32::try_from(config.workers_max()) {
+        Ok(0) | Err(_) => workers.saturating_mul(2).max(WORKERS_MAX),
+        Ok(max) => max.max(workers),
+    }
+}
+
+/// Makes one more listener in the group of an address.
+fn listen(addresses: Vec<Address>, config: &Config) -> crate::sys::ring::Listen {
+    let options = Options { reuse_port: true, ..options(config) };
+    Box::new(move |address| {
+        let address = addresses.get(usize::from(address)).ok_or(Errno::Gone)?;
+        socket::listen(address, options).map_err(crate::sys::errno::Failed::errno)
+    })
+}
+
+fn options(config: &Config) -> Options {
+    Options {
+        backlog: u32::try_from(config.backlog()).unwrap_or(u32::MAX),
+        reuse_port: false,
+        defer_accept: config.defer_accept(),
+    }
 }
 
 fn configured_balancer(config: &Config) -> Result<Box<dyn Balancer>, Error> {
@@ -149,23 +194,16 @@ struct Bound {
 
 impl Bound {
     fn listen(config: &Config, mode: Mode, workers: u32) -> Result<Self, Error> {
-        let options = Options {
-            backlog: u32::try_from(config.backlog()).unwrap_or(u32::MAX),
-            reuse_port: false,
-            defer_accept: config.defer_accept(),
-        };
+        let options = options(config);
         let mut bound = Self { addresses: Vec::new(), listeners: Vec::new(), paths: Vec::new() };
         for (address, wanted) in (0..).zip(config.addresses()) {
             let cannot = |failed: crate::sys::errno::Failed| failed.error(wanted);
             match (wanted, mode) {
-                (Address::Tcp(socket), Mode::Shared) => {
-                    let group =
-                        socket::group(*socket, workers as usize, options).map_err(cannot)?;
-                    bound.keep(group, address, true).map_err(cannot)?;
-                }
-                (Address::Tcp(_), _) => {
-                    let fd = socket::listen(wanted, options).map_err(cannot)?;
-                    bound.keep(vec![fd], address, false).map_err(cannot)?;
+                (Address::Tcp(socket), _) => {
+                    // A group of one can grow when the mode is switched.
+                    let slots = if mode == Mode::Shared { workers as usize } else { 1 };
+                    let group = socket::group(*socket, slots, options).map_err(cannot)?;
+                    bound.keep(group, address, mode == Mode::Shared).map_err(cannot)?;
                 }
                 (Address::Unix(path), _) => {
                     let fd = socket::listen(wanted, options).map_err(cannot)?;
@@ -175,6 +213,12 @@ impl Bound {
             }
         }
         Ok(bound)
+    }
+
+    /// The addresses that can have a listener a slot.
+    fn groups(&self) -> Vec<u16> {
+        let tcp = |(index, address)| matches!(address, &Address::Tcp(_)).then_some(index);
+        (0..).zip(&self.addresses).filter_map(tcp).collect()
     }
 
     fn keep(
@@ -198,12 +242,13 @@ impl Bound {
 
 /// What a forked child does: keep what is its own, make a ring and a handler, serve, end.
 fn launch<H: Handler, E: fmt::Display>(
-    config: Config,
+    base: Base,
     board: Board,
     inherited: Vec<i32>,
     mut factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
+    mut hook: Option<Hook>,
 ) -> Result<crate::sys::ring::Launch, Error> {
-    let rate = rate_table(&config)?;
+    let rate = rate_table(&base.config)?;
     let master = process::id();
     Ok(Box::new(move |plan: &WorkerPlan<'_>, channel: Fd| {
         let line = board.line(plan.line);
@@ -219,6 +264,18 @@ fn launch<H: Handler, E: fmt::Display>(
             Ok(signals) => signals,
             Err(failed) => return boot_failed(&channel, &failed.error("signals").to_string()),
         };
+        if plan.purpose == Purpose::Check {
+            return match reread::check(&mut hook, &base, &channel) {
+                Ok(()) => 0,
+                Err(why) => boot_failed(&channel, &why),
+            };
+        }
+        let mut config = base.config.clone();
+        for (name, value) in plan.settings {
+            if let Err(wrong) = config.set(name, value) {
+                return boot_failed(&channel, &wrong.to_string());
+            }
+        }
         let ring = match Ring::new(RingSettings::WORKER) {
             Ok(ring) => ring,
             Err(errno) => return boot_failed(&channel, &format!("io_uring: {errno}")),
@@ -229,7 +286,7 @@ fn launch<H: Handler, E: fmt::Display>(
             }
             None => WorkerMail::default(),
         };
-        let info = WorkerInfo::new(plan.slot, plan.generation, board, messages.clone());
+        let info = WorkerInfo::new(plan, board, messages.clone());
         let handler = match factory(&info) {
             Ok(handler) => handler,
             Err(error) => return boot_failed(&channel, &error.to_string()),
@@ -240,9 +297,9 @@ fn launch<H: Handler, E: fmt::Display>(
                 return boot_failed(&channel, &failed.error("the access log").to_string());
             }
         };
-        let slot = plan.slot;
-        let parts =
-            worker::Parts { slot, channel, signals: Some(signals), listeners, line, access_log };
+        let (slot, waits) = (plan.slot, plan.purpose == Purpose::Succeed);
+        let signals = Some(signals);
+        let parts = worker::Parts { slot, channel, signals, listeners, waits, line, access_log };
         let http = Http::new(handler, &config).with_rate_limit(rate.clone());
         let mut worker = Worker::new(ring, http, parts, &config);
         if let Some(fd) = mail {

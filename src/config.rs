@@ -130,6 +130,7 @@ macro_rules! options {
             balancing: Option<Balancing>,
             own_balancer: bool,
             weights: Vec<u32>,
+            probe_path: String,
             trusted_proxies: Vec<Network>,
             access_log: Option<PathBuf>,
             access_log_format: AccessFormat,
@@ -144,6 +145,7 @@ macro_rules! options {
                     balancing: None,
                     own_balancer: false,
                     weights: Vec::new(),
+                    probe_path: "/".to_owned(),
                     trusted_proxies: Vec::new(),
                     access_log: None,
                     access_log_format: AccessFormat::Combined,
@@ -193,6 +195,7 @@ macro_rules! options {
                     "mode" => Some(self.mode.name().to_owned()),
                     "balancer" => Some(self.balancing().name().to_owned()),
                     "weights" => Some(show_weights(&self.weights)),
+                    "probe_path" => Some(self.probe_path.clone()),
                     "trusted_proxies" => {
                         let all = self.trusted_proxies.iter().map(Network::to_string);
                         Some(all.collect::<Vec<_>>().join(","))
@@ -247,6 +250,7 @@ const fn secs(seconds: u64) -> Duration {
 }
 
 const DAY: Duration = secs(86_400);
+const YEAR: Duration = secs(365 * 86_400);
 const MILLI: Duration = Duration::from_millis(1);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -255,6 +259,9 @@ options! {
     /// How many workers; 0: one per CPU that this process may use (affinity and cgroup quota). 0 to
     /// 1024.
     workers: u64 = 0, 0, 1024;
+    /// Up to how many workers the pool can be scaled; 0: twice `workers`, and 16 at least. 0 to
+    /// 1024.
+    workers_max: u64 = 0, 0, 1024;
     /// How many CPUs to assume when they cannot be counted. 1 to 1024.
     fallback_cpus: u64 = 4, 1, 1024;
     /// The kernel's queue of arrivals per listener; net.core.somaxconn caps it. 1 to 65535.
@@ -304,6 +311,31 @@ options! {
     keep_alive: bool = true, false, true;
     /// How long a drain may take; after: cut.
     drain_timeout: Duration = secs(30), Duration::ZERO, DAY;
+    /// How long a pool that was told to drain still accepts, while it says that it is not ready:
+    /// for load balancers that learn late.
+    lame_duck: Duration = Duration::ZERO, Duration::ZERO, secs(3600);
+    /// How many new workers of a reload boot at a time, beside the old ones. 1 to 1024.
+    surge: u64 = 1, 1, 1024;
+    /// Whether a new worker must answer a request below 500 before it takes over, and how long it
+    /// may take; 0: it is not asked.
+    probe_timeout: Duration = secs(5), Duration::ZERO, secs(3600);
+    /// How many new workers of a reload serve on trial before the others are replaced. 0 to 1024.
+    canary_workers: u64 = 0, 0, 1024;
+    /// How long that trial takes.
+    canary_time: Duration = secs(10), MILLI, secs(3600);
+    /// After how many requests a worker is replaced by a new one; each life draws up to a fifth
+    /// more. 0: never.
+    recycle_requests: u64 = 0, 0, 1 << 40;
+    /// At which age a worker is replaced, drawn as above. 0: never.
+    recycle_age: Duration = Duration::ZERO, Duration::ZERO, YEAR;
+    /// With how many bytes resident (RSS) a worker is replaced, drawn as above. 0: never.
+    recycle_rss: u64 = 0, 0, 1 << 46;
+    /// The same for its share of memory (PSS): asking costs a walk over its pages twice a second.
+    /// 0: never.
+    recycle_pss: u64 = 0, 0, 1 << 46;
+    /// How many workers are being replaced at a time by recycling, from the fork of the successor
+    /// to the end of the old one. 1 to 1024.
+    max_unavailable: u64 = 1, 1, 1024;
     /// How long a worker may take to say READY; after: killed and counted as a failed boot.
     boot_timeout: Duration = secs(10), MILLI, secs(3600);
     /// Bytes of one message between master and worker; above: its channel is closed and the worker
@@ -359,6 +391,12 @@ impl Config {
         &self.weights
     }
 
+    /// What a new worker is asked for before it takes over.
+    #[must_use]
+    pub fn probe_path(&self) -> &str {
+        &self.probe_path
+    }
+
     /// Listens on one more address: `HOST:PORT`, `[IPv6]:PORT`, `unix:PATH`. A host name is looked
     /// up now.
     ///
@@ -391,6 +429,11 @@ impl Config {
     }
 
     /// The application brings a balancer.
+    /// Whether the application picks itself.
+    pub(crate) const fn has_own_balancer(&self) -> bool {
+        self.own_balancer
+    }
+
     pub(crate) fn set_own_balancer(&mut self) {
         self.own_balancer = true;
     }
@@ -446,6 +489,10 @@ impl Config {
             ("mode", "auto") => self.mode = Mode::Auto,
             ("mode", "shared") => self.mode = Mode::Shared,
             ("mode", "centralized") => self.mode = Mode::Centralized,
+            ("probe_path", path) if path.starts_with('/') && path.bytes().all(is_target) => {
+                path.clone_into(&mut self.probe_path);
+            }
+            ("probe_path", _) => return Err(wrong("a path such as /healthz")),
             ("mode", _) => return Err(wrong("auto, shared or centralized")),
             ("balancer", _) => {
                 let known = Balancing::NAMES.iter().find(|(_, name)| *name == text);
@@ -474,6 +521,12 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// What may stand in a request target without being escaped (RFC 9112 §3.2.1).
+const fn is_target(byte: u8) -> bool {
+    byte.is_ascii_graphic()
+        && !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
 }
 
 fn parse_address(text: &str) -> Option<Address> {

@@ -2,6 +2,7 @@
 
 use crate::io::{Errno, Exit};
 use crate::master::Report;
+use crate::master::recycle::Cause;
 use std::fmt;
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub enum KillReason {
     DrainTimeout,
     /// The pool was told to stop now.
     Stopped,
+    /// Too many old epochs were alive.
+    OldEpoch,
 }
 
 impl KillReason {
@@ -50,6 +53,7 @@ impl KillReason {
             Self::ChannelGone => "its channel is closed and it did not exit",
             Self::DrainTimeout => "not drained within drain_timeout",
             Self::Stopped => "stopped now",
+            Self::OldEpoch => "too many old epochs are alive",
         }
     }
 }
@@ -183,6 +187,38 @@ pub enum Event {
         /// How many connections.
         count: u64,
     },
+    /// New workers are to take over: a reload, a rollback, another mode, recycling.
+    TransactionBegan {
+        /// Which of them.
+        what: &'static str,
+        /// Of which epoch the new workers are.
+        epoch: u32,
+    },
+    /// What an operator asked for has ended, well or not.
+    CommandEnded {
+        /// Whether it was done; otherwise nothing has changed.
+        ok: bool,
+        /// Which command.
+        what: &'static str,
+        /// How it ended.
+        text: String,
+    },
+    /// A worker is replaced because it has reached a limit.
+    WorkerRecycled {
+        /// Which slot it fills.
+        slot: u32,
+        /// Its process.
+        pid: u32,
+        /// Which limit.
+        cause: Cause,
+    },
+    /// A slot could not get a listener of its own: its worker serves what the master hands over.
+    ListenFailed {
+        /// Which slot.
+        slot: u32,
+        /// What the kernel said.
+        errno: Errno,
+    },
     /// The application's balancer panicked; least connections serve on.
     BalancerPanicked,
     /// The application's hook for messages panicked; it is called again for the next one.
@@ -228,6 +264,9 @@ impl Event {
             | Self::WorkerSpawned { .. }
             | Self::WorkerReady { .. }
             | Self::DrainBegan { .. }
+            | Self::TransactionBegan { .. }
+            | Self::CommandEnded { ok: true, .. }
+            | Self::WorkerRecycled { .. }
             | Self::Redispatched { .. } => Level::Info,
             Self::DrainEnded { report } if report.is_clean() => Level::Info,
             Self::WorkerExited { .. }
@@ -243,6 +282,8 @@ impl Event {
             | Self::OutOfFds { .. }
             | Self::AcceptFailed { .. }
             | Self::ChannelBroken { .. }
+            | Self::CommandEnded { ok: false, .. }
+            | Self::ListenFailed { .. }
             | Self::MessageHookPanicked { .. }
             | Self::BalancerPanicked => Level::Error,
         }
@@ -301,6 +342,17 @@ impl fmt::Display for Event {
             }
             Self::Redispatched { slot, count } => {
                 write!(f, "connections of a dead worker given to others: slot={slot} count={count}")
+            }
+            Self::TransactionBegan { what, epoch } => write!(f, "{what} begins: epoch={epoch}"),
+            Self::CommandEnded { ok, what, text } => {
+                let how = if *ok { "done" } else { "failed" };
+                write!(f, "{what} {how}: {}", text.escape_debug())
+            }
+            Self::WorkerRecycled { slot, pid, cause } => {
+                write!(f, "worker is replaced: slot={slot} pid={pid}: {}", cause.name())
+            }
+            Self::ListenFailed { slot, errno } => {
+                write!(f, "no listener for a worker of its own: slot={slot}: {errno}")
             }
             Self::BalancerPanicked => {
                 f.write_str("the application's balancer panicked: least connections from now on")

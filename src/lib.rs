@@ -46,5 +46,5 @@ pub use files::Files;
 pub use master::balancer;
 pub use mode::{Comparison, Recommendation, comparison, recommended};
 pub use network::Network;
-pub use pool::{Pool, Started, WorkerInfo, WorkerStatus};
+pub use pool::{Pool, Reread, Started, WorkerInfo, WorkerStatus};
 pub use system::SystemInfo;

@@ -3,7 +3,7 @@
 mod cli;
 mod log;
 
-use cli::{Command, Usage};
+use cli::{Command, Settings, Usage};
 use ringfort::{Error, ErrorKind};
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -22,8 +22,8 @@ fn main() -> ExitCode {
     let ended = match command {
         Command::Print(text) => print(&text),
         Command::Check(settings) => print(&cli::report(&settings)),
-        Command::Demo(settings) => cli::demo::run(settings),
-        Command::Serve(settings) => cli::serve::run(settings),
+        Command::Demo(settings) => cli::demo::run(settings, reread),
+        Command::Serve(settings) => cli::serve::run(settings, reread),
         #[cfg(feature = "load")]
         Command::Bench(bench) => match cli::bench_run::run(*bench, print) {
             Ok(code) => return ExitCode::from(code),
@@ -33,6 +33,19 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&error, error.hint(), code(error.kind())),
+    }
+}
+
+/// The same command line, environment and file once more, for a reload.
+fn reread() -> Result<Settings, Usage> {
+    match cli::parse(std::env::args_os().skip(1), std::env::vars_os(), read)? {
+        Command::Demo(settings) | Command::Serve(settings) => {
+            settings.verify()?;
+            Ok(settings)
+        }
+        Command::Print(_) | Command::Check(_) => Err(Usage::new("this command does not serve")),
+        #[cfg(feature = "load")]
+        Command::Bench(_) => Err(Usage::new("this command does not serve")),
     }
 }
 

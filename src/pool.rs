@@ -5,7 +5,7 @@ use crate::config::{Config, ConfigError, Mode, Setters};
 use crate::error::Error;
 use crate::event::Event;
 use crate::http::{Handler, Outcome, Request, Response};
-use crate::io::Address;
+use crate::io::{Address, WorkerPlan};
 use crate::ipc::board::{Board, WorkerState};
 use crate::ipc::mail::{MasterMail, WorkerMail};
 use crate::master::balancer::{Balancer, Weights};
@@ -37,6 +37,23 @@ pub(crate) struct Hooks {
     pub(crate) mail: Option<MasterMail>,
     pub(crate) started: Box<dyn FnMut(&Started)>,
     pub(crate) event: Box<dyn FnMut(&Event)>,
+    pub(crate) reload: Option<boot::Hook>,
+}
+
+/// A configuration that was read anew.
+#[derive(Debug)]
+pub struct Reread {
+    /// All of it.
+    pub config: Config,
+    /// Settings of the application's own that have changed and that only a restart applies, by
+    /// name: they are said in the answer to the reload.
+    pub restart: Vec<String>,
+}
+
+impl From<Config> for Reread {
+    fn from(config: Config) -> Self {
+        Self { config, restart: Vec::new() }
+    }
 }
 
 impl fmt::Debug for Pool {
@@ -58,6 +75,7 @@ impl Pool {
             mail: None,
             started: Box::new(|_| {}),
             event: Box::new(|_| {}),
+            reload: None,
         };
         Self { config, wrong: None, hooks }
     }
@@ -146,6 +164,21 @@ impl Pool {
     /// Calls this in the master for everything that happens. Must not block.
     pub fn on_event(mut self, event: impl FnMut(&Event) + 'static) -> Self {
         self.hooks.event = Box::new(event);
+        self
+    }
+
+    /// Reads the configuration anew, for a reload (HUP, USR1). It is called in a throw-away child
+    /// of the master: an error, a panic or a crash there ends the reload, and the pool serves on.
+    /// What has changed reaches the new workers; what only a restart can change is said.
+    ///
+    /// Without it a reload makes new workers with the same configuration: their handlers are made
+    /// anew, with whatever those read.
+    pub fn on_reload<R: Into<Reread>, E: fmt::Display>(
+        mut self,
+        mut reread: impl FnMut() -> Result<R, E> + 'static,
+    ) -> Self {
+        let hook = move || reread().map(Into::into).map_err(|error| error.to_string());
+        self.hooks.reload = Some(Box::new(hook));
         self
     }
 
@@ -245,13 +278,21 @@ pub struct Started {
 pub struct WorkerInfo {
     slot: u32,
     generation: u32,
+    epoch: u32,
     board: Board,
     mail: WorkerMail,
 }
 
 impl WorkerInfo {
-    pub(crate) fn new(slot: u32, generation: u32, board: Board, mail: WorkerMail) -> Self {
-        Self { slot, generation, board, mail }
+    pub(crate) fn new(plan: &WorkerPlan<'_>, board: Board, mail: WorkerMail) -> Self {
+        let (slot, generation, epoch) = (plan.slot, plan.generation, plan.epoch);
+        Self { slot, generation, epoch, board, mail }
+    }
+
+    /// Which reload it belongs to: 0 before the first.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// Its messages to and from the master; connected if the pool has [`Pool::messages`].

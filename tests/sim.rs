@@ -6,31 +6,69 @@
 //! and the workers are the production code; only their kernel is not.
 #![cfg(feature = "sim")]
 
-use ringfort::Balancing;
-use ringfort::Config;
 use ringfort::balancer::Weights;
 use ringfort::event::Event;
 use ringfort::http::{Http, Request, Response};
-use ringfort::io::{Completion, Instant};
+use ringfort::io::{Batch, Completion, Fd, Instant, Io, Kind, Op, Purpose, Token};
 use ringfort::ipc::board::Board;
+use ringfort::ipc::message::Message;
 use ringfort::master::{Master, MasterListener, Parts, Report, balancer};
 use ringfort::sim::{
     Boot, Bug, FaultPlan, Kernel, Prng, ProcessId, Ratio, Sizes, Stepper, Tally, World, answer,
 };
 use ringfort::worker::{self, Worker};
+use ringfort::{Balancing, Config, Mode};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+const SIGHUP: u32 = 1;
 const SIGTERM: u32 = 15;
+const SIGTTIN: u32 = 21;
+const SIGTTOU: u32 = 22;
+const SIGWINCH: u32 = 28;
 const FAILURES_SHOWN: usize = 20;
+const WORKERS_MAX: u32 = 6;
 
 /// The application: its answers depend on all of the request.
 type App = fn(&Request<'_>, &mut Response);
 
 fn app(request: &Request<'_>, response: &mut Response) {
     response.bytes("application/octet-stream", answer(request.target(), request.body()));
+}
+
+/// The throw-away child of a reload: says what it read, and exits.
+struct CheckLoop {
+    kernel: Kernel,
+    channel: Option<Fd>,
+    /// What it says; taken when that is on its way.
+    verdict: Option<Message>,
+    said: bool,
+}
+
+impl Stepper for CheckLoop {
+    fn turn(&mut self, done: &mut Vec<Completion>) -> Option<Instant> {
+        let pass = Token::new(Kind::Pass, 0, 0);
+        for completion in done.drain(..) {
+            assert_eq!(completion.token, pass);
+            self.kernel.reclaim(pass);
+            self.said = true;
+        }
+        if let (Some(message), Some(channel)) = (self.verdict.take(), &self.channel) {
+            let batch = Batch { bytes: message.encode(1024).unwrap(), fds: Vec::new() };
+            self.kernel.submit(pass, Op::Pass(channel, batch));
+        }
+        None
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>, done: &mut Vec<Completion>) {
+        self.kernel.wait(std::iter::empty(), deadline, done);
+    }
+
+    fn exit(&mut self) -> Option<i32> {
+        self.said.then_some(0)
+    }
 }
 
 struct MasterLoop {
@@ -85,6 +123,8 @@ struct Plan {
     end: End,
     /// How long clients are served, if the end comes before all were.
     busy: Duration,
+    /// What operators ask for meanwhile: signals to the master, and how long before each.
+    commands: Vec<(u32, Duration)>,
     bug: Option<Bug>,
     keep_trace: bool,
 }
@@ -125,10 +165,24 @@ impl Plan {
                 _ => End::MasterKilled,
             },
             busy: Duration::from_micros(prng.range(0, 3_000_000)),
+            // A successor that cannot take a whole batch ends, and so on: not the subject here.
+            commands: if few_fds { Vec::new() } else { commands(seed) },
             bug: None,
             keep_trace: false,
         }
     }
+}
+
+/// None in half of the runs.
+fn commands(seed: u64) -> Vec<(u32, Duration)> {
+    let mut prng = Prng::new(seed ^ 0x6f70_6572_6174);
+    let count = if prng.chance(Ratio::new(1, 2)) { 0 } else { prng.range(1, 6) };
+    let signals = [SIGHUP, SIGHUP, SIGHUP, SIGTTIN, SIGTTOU, SIGWINCH];
+    let one = |_| {
+        let pause = Duration::from_micros(prng.range(0, 400_000));
+        (signals[prng.index(signals.len())], pause)
+    };
+    (0..count).map(one).collect()
 }
 
 /// What came of a run.
@@ -157,7 +211,7 @@ impl Run {
         if let Some(bug) = plan.bug {
             world.plant(bug);
         }
-        let lines = plan.workers * 3;
+        let lines = WORKERS_MAX * 5;
         let memory = (0..Board::words(lines)).map(|_| AtomicU64::new(0)).collect();
         let board = Board::create(Vec::leak(memory), lines);
         let (master, kernel) = world.process("master");
@@ -171,6 +225,9 @@ impl Run {
             signals: world.signals(master),
             board,
             workers: plan.workers,
+            workers_max: WORKERS_MAX,
+            mode: if plan.shared { Mode::Shared } else { Mode::Centralized },
+            groups: vec![0],
             balancer: balancer::balancer(Balancing::LeastConnections, Weights::default()),
             pid1: false,
             seed: plan.seed,
@@ -200,6 +257,16 @@ impl Run {
         let ready = faults.worker_stopped == Ratio::NEVER && faults.no_fds == Ratio::NEVER;
         if ready && self.plan.sizes.fds == self.plan.sizes.worker_fds {
             self.world.expect_acceptance(Duration::from_millis(200));
+        }
+        for (signal, pause) in self.plan.commands.clone() {
+            self.until_later(pause)?;
+            self.world.notify(self.master, signal);
+        }
+        // Whoever drained all workers wants them back. Signals that are pending together are read
+        // in the order of their numbers.
+        if !self.plan.commands.is_empty() {
+            self.until_later(Duration::from_millis(5))?;
+            self.world.notify(self.master, SIGTTIN);
         }
         if self.plan.end == End::Served {
             self.until("all clients are served", World::clients_done)?;
@@ -265,7 +332,7 @@ impl Run {
             return Ok(Outcome { hash, tally, report: None });
         };
         let refused: u64 = report.refused.values().sum();
-        let accepted = self.world.accepted();
+        let accepted = self.world.accepted() + report.probes;
         let wrong = [
             (report.open != 0, "connections are open after the end"),
             (report.accepted != accepted, "accepted is not what the kernel counted"),
@@ -279,11 +346,28 @@ impl Run {
 }
 
 fn worker(kernel: Kernel, boot: Boot, board: Board, config: &Config) -> Box<dyn Stepper> {
+    if boot.purpose == Purpose::Check {
+        // The files of this world change at times.
+        let settings = match boot.epoch % 4 {
+            0 => vec![("mode".to_owned(), "centralized".to_owned())],
+            1 => vec![("mode".to_owned(), "shared".to_owned())],
+            2 => vec![("idle_timeout".to_owned(), "60s".to_owned())],
+            _ => Vec::new(),
+        };
+        let verdict = Some(Message::config_read(&settings, &[], 0.0));
+        return Box::new(CheckLoop { kernel, channel: Some(boot.channel), verdict, said: false });
+    }
+    let mut config = config.clone();
+    for (name, value) in &boot.settings {
+        config.set(name, value).unwrap();
+    }
+    let config = &config;
     let parts = worker::Parts {
         slot: boot.slot,
         channel: boot.channel,
         signals: Some(boot.signals),
         listeners: boot.listeners,
+        waits: boot.purpose == Purpose::Succeed,
         line: board.line(boot.line),
         access_log: None,
     };
@@ -308,7 +392,8 @@ fn environment(name: &str) -> Option<u64> {
 #[test]
 fn seeds_that_once_failed() {
     for seed in [0x116, 0x5eed_06cc] {
-        assert_eq!(run(Plan::new(seed)).err(), None, "SIM_SEED={seed:#x}");
+        let plan = Plan { commands: Vec::new(), ..Plan::new(seed) };
+        assert_eq!(run(plan).err(), None, "SIM_SEED={seed:#x}");
     }
 }
 
@@ -388,6 +473,7 @@ fn life_of_a_connection() -> String {
         sizes: Sizes::default(),
         faults: FaultPlan::NONE,
         config: Config::default(),
+        commands: Vec::new(),
         keep_trace: true,
         ..Plan::new(0)
     });

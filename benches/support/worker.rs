@@ -37,8 +37,9 @@ fn run<P: Protocol>(setup: &Setup, protocol: impl FnOnce(&Config) -> P) {
     let mut config = Config::default();
     config.setters().connections_max(20_000).expect("in range");
     let listeners = vec![(0, listener)];
-    let line = Line::detached();
-    let parts = Parts { slot: 0, channel, signals: None, listeners, line, access_log: None };
+    let (waits, line) = (false, Line::detached());
+    let (signals, access_log) = (None, None);
+    let parts = Parts { slot: 0, channel, signals, listeners, waits, line, access_log };
     Worker::new(ring, protocol(&config), parts, &config).run();
 }
 

@@ -2,10 +2,10 @@
 
 use super::Settings;
 use super::app::Front;
-use super::serve::serve;
+use super::serve::{Again, serve};
 use ringfort::Error;
 
 /// Blocks until it was stopped and has drained.
-pub(crate) fn run(settings: Settings) -> Result<(), Error> {
-    serve(settings, Front::Page)
+pub(crate) fn run(settings: Settings, again: Again) -> Result<(), Error> {
+    serve(settings, Front::Page, again)
 }

@@ -49,7 +49,7 @@ impl Usage {
     pub(crate) const HINT: &str =
         "`ringfort serve --help` and `ringfort bench --help` list every option and its default";
 
-    fn new(what: impl Into<String>) -> Self {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
         Self { what: what.into() }
     }
 }

@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 pub(crate) const DEFAULT_ADDR: &str = "127.0.0.1:8080";
 
 /// The settings that are not rows of [`Config::ROWS`], and what they do.
-pub(super) const CHOICES: [(&str, &str, &str); 8] = [
+pub(super) const CHOICES: [(&str, &str, &str); 9] = [
     (
         "addr",
         DEFAULT_ADDR,
@@ -35,6 +35,11 @@ pub(super) const CHOICES: [(&str, &str, &str); 8] = [
         "weights",
         "",
         "The shares of the workers for the weighted balancer, such as 3,1,1; who is not named weighs 1. 0: only when nobody else has room.",
+    ),
+    (
+        "probe_path",
+        "/",
+        "What a new worker is asked for before it takes over; 500 and more ends the reload.",
     ),
     (
         "trusted_proxies",

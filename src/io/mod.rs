@@ -301,6 +301,21 @@ pub struct WorkerPlan<'a> {
     pub listeners: &'a [(u16, Fd)],
     /// Its end of a stream for application messages, if the pool has any; it gets a copy.
     pub mail: Option<&'a Fd>,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The options of its epoch that differ from those the pool began with: name and value.
+    pub settings: &'a [(String, String)],
+}
+
+/// What a worker process is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It serves from the moment it is ready.
+    Serve,
+    /// It is to succeed another: it leaves its listeners alone until it is told to serve.
+    Succeed,
+    /// It reads the configuration anew, says what it found, and exits; it never serves.
+    Check,
 }
 
 /// A worker that was spawned, as the master holds it.
@@ -357,4 +372,11 @@ pub trait Processes {
     fn stream_pair(&mut self) -> Result<(Fd, Fd), Errno>;
     /// A descriptor that stands for nothing: the reserve to be closed when descriptors run out.
     fn spare(&mut self) -> Result<Fd, Errno>;
+    /// One more listener in the group of this address, by index into the pool's addresses.
+    fn listen(&mut self, address: u16) -> Result<Fd, Errno>;
+    /// Two ends of a new connection: ours, and one to be handed to a worker.
+    fn pair(&mut self) -> Result<(Fd, Fd), Errno>;
+    /// Bytes of memory that a worker (by its number: it is not reaped) has resident; `shared_out`:
+    /// each shared page counts for its share only (PSS). `None`: the kernel does not say.
+    fn memory(&mut self, pid: u32, shared_out: bool) -> Option<u64>;
 }

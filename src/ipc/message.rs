@@ -23,8 +23,12 @@ pub enum MessageType {
     WorkerMetrics,
     /// `worker_draining` {worker_id}: it was told to drain, and not by the master.
     WorkerDraining,
+    /// `config_read` {settings, restart}: what a throw-away child found in the configuration.
+    ConfigRead,
     /// `shutdown` {drain_ms, hand_back}: finish what runs, take nothing new, exit.
     Shutdown,
+    /// `serve`: a successor reads its listeners from now on.
+    Serve,
     /// `reload`.
     Reload,
     /// A type that this build does not know: kept, never fatal.
@@ -42,7 +46,9 @@ impl MessageType {
             Self::WorkerDraining => "worker_draining",
             Self::WorkerFailed => "worker_failed",
             Self::WorkerMetrics => "worker_metrics",
+            Self::ConfigRead => "config_read",
             Self::Shutdown => "shutdown",
+            Self::Serve => "serve",
             Self::Reload => "reload",
             Self::Other(name) => name,
         }
@@ -58,12 +64,17 @@ impl MessageType {
             "worker_draining" => Self::WorkerDraining,
             "worker_failed" => Self::WorkerFailed,
             "worker_metrics" => Self::WorkerMetrics,
+            "config_read" => Self::ConfigRead,
             "shutdown" => Self::Shutdown,
+            "serve" => Self::Serve,
             "reload" => Self::Reload,
             _ => Self::Other(name.to_owned()),
         }
     }
 }
+
+/// What a `config_read` says: options with their values, and the names of what takes a restart.
+pub type ConfigRead = (Vec<(String, String)>, Vec<String>);
 
 /// One message.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,6 +130,25 @@ impl Message {
         message
     }
 
+    /// A successor reads its listeners from now on.
+    #[must_use]
+    pub fn serve(timestamp: f64) -> Self {
+        Self::new(MessageType::Serve, Map::new(), timestamp)
+    }
+
+    /// The options that differ from those the pool began with, by name and value, and what only a
+    /// restart can change.
+    #[must_use]
+    pub fn config_read(settings: &[(String, String)], restart: &[String], timestamp: f64) -> Self {
+        let text = |(name, value): &(String, String)| (name.clone(), value.as_str().into());
+        let settings: Map<String, Value> = settings.iter().map(text).collect();
+        let mut message =
+            Self::one(MessageType::ConfigRead, "settings", Value::Object(settings), timestamp);
+        let restart = restart.iter().map(|name| name.as_str().into()).collect();
+        message.data.insert("restart".to_owned(), Value::Array(restart));
+        message
+    }
+
     /// An application's worker closed a connection.
     #[must_use]
     pub fn connection_closed(connection: u64, timestamp: f64) -> Self {
@@ -159,6 +189,19 @@ impl Message {
     #[must_use]
     pub fn hands_back(&self) -> bool {
         self.data.get("hand_back").and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// `settings` and `restart` of a `config_read`.
+    #[must_use]
+    pub fn config(&self) -> Option<ConfigRead> {
+        let settings = self.data.get("settings")?.as_object()?;
+        let pair = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.into()));
+        let restart = self.data.get("restart")?.as_array()?;
+        let text = |value: &Value| Some(value.as_str()?.to_owned());
+        Some((
+            settings.iter().filter_map(pair).collect(),
+            restart.iter().filter_map(text).collect(),
+        ))
     }
 
     /// As JSON.
@@ -291,6 +334,8 @@ mod tests {
             (MessageType::WorkerDraining, "worker_draining"),
             (MessageType::WorkerFailed, "worker_failed"),
             (MessageType::WorkerMetrics, "worker_metrics"),
+            (MessageType::ConfigRead, "config_read"),
+            (MessageType::Serve, "serve"),
             (MessageType::Shutdown, "shutdown"),
             (MessageType::Reload, "reload"),
             (MessageType::Other("x".to_owned()), "x"),
@@ -316,6 +361,12 @@ mod tests {
         assert_eq!(through(Message::worker_failed("no ring", 1.5)).reason(), Some("no ring"));
         let drain = Duration::from_millis(1500);
         assert_eq!(through(Message::shutdown(drain, false, 1.5)).drain(), Some(drain));
+        assert!(through(Message::shutdown(drain, true, 1.5)).hands_back());
+        assert!(!through(Message::shutdown(drain, false, 1.5)).hands_back());
+        let settings = vec![("head_max".to_owned(), "8192".to_owned())];
+        let restart = vec!["backlog".to_owned()];
+        let read = through(Message::config_read(&settings, &restart, 1.5));
+        assert_eq!(read.config(), Some((settings, restart)));
         assert_eq!(through(Message::connection_closed(9, 1.5)).data["connection_id"], 9);
         assert_eq!(through(Message::reload(1.5)).slot(), None);
         assert_eq!(through(Message::worker_metrics(Map::new(), 0.5)).timestamp, 0.5);

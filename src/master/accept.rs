@@ -3,7 +3,7 @@
 use super::Master;
 use super::ledger::{Arrival, RefuseReason};
 use super::listeners::{Action, How, Reader};
-use super::shutdown::Phase;
+use super::supervise::Process;
 use crate::event::Event;
 use crate::io::{Completion, Errno, ErrnoClass, Fd, Instant, Io, Kind, Op, Processes, Token};
 use std::time::Duration;
@@ -141,7 +141,7 @@ impl<I: Io + Processes> Master<I> {
 
     fn takes_arrivals(&self) -> bool {
         let paused = self.accepting.paused.is_some() || self.pending.is_paused();
-        self.phase == Phase::Running && !paused
+        self.phase.accepts() && !paused
     }
 
     /// Nobody will take this one: 503, or, if it idles, that only when it asks.
@@ -215,9 +215,13 @@ impl<I: Io + Processes> Master<I> {
     /// Arms and cancels, so that each listener is read by whom it should be.
     pub(super) fn arm(&mut self) {
         let open = self.takes_arrivals();
-        let (workers, board, room) = (&self.workers, self.board, self.connections_max);
+        let (workers, board, processes) = (&self.workers, self.board, &self.processes);
         // A full worker leaves its listeners alone, and says so; then they are ours.
-        let serves = |slot| workers.reader(slot).is_some_and(|line| board.line(line).open() < room);
+        let reads = |line| {
+            let process = processes.get(&line).filter(|process: &&Process| process.reads);
+            process.is_some_and(|process| board.line(line).open() < process.connections_max)
+        };
+        let serves = |slot| workers.reader(slot).is_some_and(reads);
         let reader = |slot| Reader::of(slot, serves, open);
         while let Some(action) = self.listeners.poll(reader) {
             let (Action::Arm { listener, how, generation }

@@ -33,15 +33,49 @@ pub enum Command {
     Ignore(&'static str),
 }
 
+impl Command {
+    /// Its word in answers.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Stop => "stop",
+            Self::Reap => "reap",
+            Self::Reload => "reload",
+            Self::Upgrade => "upgrade",
+            Self::Rollback => "rollback",
+            Self::ScaleBy(_) | Self::ScaleTo(_) | Self::DrainWorkers => "scale",
+            Self::Recycle(_) => "recycle",
+            Self::SetMode(_) => "mode",
+            Self::Dump => "dump",
+            Self::Ignore(_) => "ignore",
+        }
+    }
+
+    /// This one, which waits, and then another of the same name: as one.
+    #[must_use]
+    pub const fn then(self, later: Self) -> Self {
+        match (self, later) {
+            (Self::ScaleBy(first), Self::ScaleBy(by)) => Self::ScaleBy(first.saturating_add(by)),
+            (Self::ScaleTo(target), Self::ScaleBy(by)) => {
+                Self::ScaleTo(target.saturating_add_signed(by))
+            }
+            _ => later,
+        }
+    }
+}
+
 /// Bytes of one record of a signalfd (signalfd(2)); its first four are the signal's number.
 pub const SIGNAL_RECORD: usize = 128;
 
 /// The signals in what was read from a signalfd. A cut record, which the kernel never writes, is
-/// left out.
+/// left out; so is a WINCH that the kernel sends when a terminal's window changes its size, which
+/// nobody means as a command (`ssi_code` above 0: not sent by a process).
 pub fn signals(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
     bytes.chunks_exact(SIGNAL_RECORD).filter_map(|record| {
-        let number = record.first_chunk()?;
-        Some(u32::from_ne_bytes(*number))
+        let number = u32::from_ne_bytes(*record.first_chunk()?);
+        let code = i32::from_ne_bytes(*record.get(8..)?.first_chunk()?);
+        (number != WINCH || code <= 0).then_some(number)
     })
 }
 
@@ -52,9 +86,12 @@ pub const fn command(signal: u32, draining: bool) -> Command {
         INT | QUIT | TERM if draining => Command::Stop,
         INT | QUIT | TERM => Command::Drain,
         CHLD => Command::Reap,
-        HUP | USR1 => Command::Ignore("reload is not available yet"),
+        HUP | USR1 | TTIN | TTOU | WINCH if draining => Command::Ignore("the pool drains"),
+        HUP | USR1 => Command::Reload,
         USR2 => Command::Ignore("it is the application's"),
-        TTIN | TTOU | WINCH => Command::Ignore("scaling is not available yet"),
+        TTIN => Command::ScaleBy(1),
+        TTOU => Command::ScaleBy(-1),
+        WINCH => Command::DrainWorkers,
         _ => Command::Ignore("it has no meaning here"),
     }
 }
@@ -84,16 +121,16 @@ mod tests {
             }
         }
         let want = "\
-1: Ignore(\"reload is not available yet\") / Ignore(\"reload is not available yet\")
+1: Reload / Ignore(\"the pool drains\")
 2: Drain / Stop
 3: Drain / Stop
-10: Ignore(\"reload is not available yet\") / Ignore(\"reload is not available yet\")
+10: Reload / Ignore(\"the pool drains\")
 12: Ignore(\"it is the application's\") / Ignore(\"it is the application's\")
 15: Drain / Stop
 17: Reap / Reap
-21: Ignore(\"scaling is not available yet\") / Ignore(\"scaling is not available yet\")
-22: Ignore(\"scaling is not available yet\") / Ignore(\"scaling is not available yet\")
-28: Ignore(\"scaling is not available yet\") / Ignore(\"scaling is not available yet\")
+21: ScaleBy(1) / Ignore(\"the pool drains\")
+22: ScaleBy(-1) / Ignore(\"the pool drains\")
+28: DrainWorkers / Ignore(\"the pool drains\")
 ";
         assert_eq!(table, want);
     }
@@ -106,5 +143,29 @@ mod tests {
         let read = &bytes[..3 * SIGNAL_RECORD - 1];
         assert_eq!(signals(read).collect::<Vec<_>>(), [TERM, CHLD]);
         assert_eq!(signals(&[]).count(), 0);
+    }
+
+    #[test]
+    fn a_window_that_changes_its_size_drains_nobody() {
+        let mut record = vec![0; SIGNAL_RECORD];
+        record[..4].copy_from_slice(&WINCH.to_ne_bytes());
+        assert_eq!(signals(&record).collect::<Vec<_>>(), [WINCH], "sent by kill(2)");
+        record[8..12].copy_from_slice(&0x80_i32.to_ne_bytes());
+        assert_eq!(signals(&record).count(), 0, "sent by the kernel");
+    }
+
+    #[track_caller]
+    fn check(first: Command, later: Command, want: Command) {
+        assert_eq!(first.then(later), want);
+    }
+
+    #[test]
+    fn two_that_wait_become_one() {
+        check(Command::Reload, Command::Reload, Command::Reload);
+        check(Command::ScaleBy(1), Command::ScaleBy(1), Command::ScaleBy(2));
+        check(Command::ScaleTo(4), Command::ScaleBy(-1), Command::ScaleTo(3));
+        check(Command::ScaleBy(1), Command::ScaleTo(4), Command::ScaleTo(4));
+        check(Command::ScaleTo(4), Command::DrainWorkers, Command::DrainWorkers);
+        check(Command::DrainWorkers, Command::ScaleBy(1), Command::ScaleBy(1));
     }
 }

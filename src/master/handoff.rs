@@ -4,7 +4,7 @@ use super::Master;
 use super::balancer::{Client, Load, Seen};
 use super::ledger::Arrival;
 use super::supervise::{Passing, Process};
-use super::workers::State;
+use super::workers::{Role, State};
 use crate::event::ChannelFault;
 use crate::io::{
     Batch, Completion, ErrnoClass, Instant, Io, Kind, Message, Op, Owned, Processes, Token,
@@ -67,18 +67,24 @@ impl<I: Io + Processes> Master<I> {
         self.lines.resize(slots, u32::MAX);
         for (line, life) in self.workers.lives() {
             let Some(process) = self.processes.get(&line) else { continue };
-            if life.state != State::Ready || !process.may_pass() {
+            if life.state != State::Ready || !life.takes() || !process.may_pass() {
                 continue;
             }
             let counters = self.board.line(line);
             let received = counters.get(Counter::Received);
             let in_transit = self.ledger.handed(line).saturating_sub(received);
             let connections = in_transit + counters.open();
-            let room = self.connections_max.saturating_sub(connections);
+            let room = process.connections_max.saturating_sub(connections);
             let credits = CREDITS.saturating_sub(in_transit);
-            let slot = life.slot as usize;
-            self.lines[slot] = line;
-            self.loads[slot] = Load {
+            let mut place = life.slot as usize;
+            if life.role == Role::Trial {
+                // Beside the one that fills its slot.
+                place = self.loads.len();
+                self.loads.push(Load::default());
+                self.lines.push(line);
+            }
+            self.lines[place] = line;
+            self.loads[place] = Load {
                 room: u32::try_from(room.min(credits).min(Batch::FDS_MAX as u64)).unwrap_or(0),
                 connections,
                 active: counters
@@ -91,6 +97,7 @@ impl<I: Io + Processes> Master<I> {
     pub(super) fn on_pass(&mut self, completion: &Completion, now: Instant) {
         let line = completion.token.slot;
         let owned = self.io.reclaim(completion.token);
+        let asked = self.workers.life(line).is_some_and(|life| life.role == Role::Candidate);
         let Some(process) = self.processes.get_mut(&line) else { return };
         let Some(passing) = process.passing.take() else { return };
         let mut batch = match owned {
@@ -114,6 +121,14 @@ impl<I: Io + Processes> Master<I> {
                         self.ledger.hand_over(line, arrivals);
                         let count = self.ledger.handed(line) - before;
                         self.board.line(line).add(Counter::HandedOver, count);
+                    }
+                    Err(_) if asked => {
+                        // A probe is for nobody else: who reads at its other end sees its end.
+                        for arrival in arrivals {
+                            self.ledger.unprobe(1);
+                            self.io.close(arrival.fd);
+                            self.accepting.closed += 1;
+                        }
                     }
                     Err(_) => arrivals.for_each(|arrival| self.pending.put_back(arrival)),
                 }
@@ -194,7 +209,7 @@ impl<I: Io + Processes> Master<I> {
 
 impl Process {
     /// Sends what is in the outbox; `sequence`: connections handed to this life before.
-    fn pass<I: Io>(&mut self, io: &mut I, line: u32, sequence: u64) {
+    pub(super) fn pass<I: Io>(&mut self, io: &mut I, line: u32, sequence: u64) {
         let Some(channel) = &self.channel else { return };
         let mut handoff = Handoff::new(sequence);
         let mut batch = std::mem::take(&mut self.batch);

@@ -61,6 +61,8 @@ pub struct Ledger {
     accepted: u64,
     refused: [u64; RefuseReason::ALL.len()],
     redispatched: u64,
+    /// Of those accepted, connections of the master with itself.
+    probes: u64,
     deaths: u64,
     killed: u64,
     /// Given back, and closed because no worker is left to take them.
@@ -86,6 +88,26 @@ impl Ledger {
     /// The master accepted one.
     pub fn accept(&mut self) {
         self.accepted += 1;
+    }
+
+    /// The master asks a worker over a connection of its own.
+    pub fn probe(&mut self) {
+        self.accepted += 1;
+        self.probes += 1;
+    }
+
+    /// So many of those never reached their workers.
+    pub fn unprobe(&mut self, count: u64) {
+        self.accepted -= count;
+        self.probes -= count;
+    }
+
+    /// As `recover`, for a worker that only the master has asked anything.
+    pub fn recover_probes(&mut self, line: u32) -> VecDeque<Arrival> {
+        let probes = self.recover(line);
+        self.redispatched -= probes.len() as u64;
+        self.unprobe(probes.len() as u64);
+        probes
     }
 
     /// The master answered one with 503.
@@ -168,6 +190,11 @@ impl Ledger {
         self.dead.lost += transit.lost_back(counters);
     }
 
+    /// The process on this line was no worker, and is gone.
+    pub fn forget(&mut self, line: u32) {
+        self.transit.remove(&line);
+    }
+
     /// What became of all connections. `living`: each line that is not buried, and how many
     /// connections the kernel is passing to it now; `waiting`: accepted, and given to nobody yet.
     #[must_use]
@@ -188,6 +215,7 @@ impl Ledger {
             open: totals.open() + in_transit + waiting,
             open_at_death: totals.died + totals.lost,
             redispatched: self.redispatched,
+            probes: self.probes,
             deaths: self.deaths,
             killed: self.killed,
             ..Report::default()
@@ -292,6 +320,8 @@ pub struct Report {
     pub open_at_death: u64,
     /// Connections that a dead worker had not begun and that went to others.
     pub redispatched: u64,
+    /// Of those accepted, connections over which the master asked new workers for an answer.
+    pub probes: u64,
     /// Connections that draining workers gave back, for others.
     pub handed_back: u64,
     /// Workers that ended, for whatever reason.
@@ -351,13 +381,15 @@ impl fmt::Display for Report {
         }
         write!(
             f,
-            " redispatched={} handed_back={} deaths={} killed={} drained_served={} drained_cut={}",
+            " redispatched={} handed_back={} deaths={} killed={} drained_served={} drained_cut={} \
+             probes={}",
             self.redispatched,
             self.handed_back,
             self.deaths,
             self.killed,
             self.drained_served,
-            self.drained_cut
+            self.drained_cut,
+            self.probes
         )
     }
 }
@@ -516,7 +548,8 @@ mod tests {
         after.since(&report);
         assert!(!after.is_clean());
         let want = "accepted=3 served=1 refused=0 cut=2 open=0 reset=1 worker_died=1 \
-                    redispatched=0 handed_back=0 deaths=1 killed=0 drained_served=0 drained_cut=1";
+                    redispatched=0 handed_back=0 deaths=1 killed=0 drained_served=0 drained_cut=1 \
+                    probes=0";
         assert_eq!(after.to_string(), want);
     }
 }

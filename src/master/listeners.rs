@@ -72,6 +72,8 @@ struct Row {
     slot: Option<u32>,
     generation: u32,
     operation: Operation,
+    /// What that operation is.
+    how: How,
     /// The poll has reported arrivals that were not all taken.
     readable: bool,
 }
@@ -87,8 +89,14 @@ enum Operation {
 impl Listeners {
     /// A listener of a slot, or of the master alone. Gives back its place.
     pub fn add(&mut self, slot: Option<u32>) -> u32 {
-        self.rows.push(Row { slot, generation: 0, operation: Operation::None, readable: false });
+        let (operation, how) = (Operation::None, How::of(slot));
+        self.rows.push(Row { slot, generation: 0, operation, how, readable: false });
         u32::try_from(self.rows.len() - 1).expect("fewer listeners than tokens can name")
+    }
+
+    /// One that was the master's alone is a slot's from now on.
+    pub fn assign(&mut self, listener: u32, slot: u32) {
+        self.rows[listener as usize].slot = Some(slot);
     }
 
     /// How many there are.
@@ -103,16 +111,18 @@ impl Listeners {
         for (row, listener) in self.rows.iter_mut().zip(0..) {
             let wanted = reader(row.slot) == Reader::Master;
             row.readable &= wanted;
-            let how = row.how();
             match row.operation {
                 Operation::None if wanted => {
                     row.operation = Operation::Armed;
+                    row.how = How::of(row.slot);
                     row.generation = row.generation.wrapping_add(1);
-                    return Some(Action::Arm { listener, how, generation: row.generation });
+                    let (how, generation) = (row.how, row.generation);
+                    return Some(Action::Arm { listener, how, generation });
                 }
-                Operation::Armed if !wanted => {
+                Operation::Armed if !wanted || row.how != How::of(row.slot) => {
                     row.operation = Operation::Canceled;
-                    return Some(Action::Cancel { listener, how, generation: row.generation });
+                    let (how, generation) = (row.how, row.generation);
+                    return Some(Action::Cancel { listener, how, generation });
                 }
                 Operation::None | Operation::Armed | Operation::Canceled => {}
             }
@@ -150,11 +160,12 @@ impl Listeners {
     }
 }
 
-impl Row {
-    const fn how(&self) -> How {
-        match self.slot {
-            None => How::Accept,
-            Some(_) => How::Poll,
+impl How {
+    /// How the listener of this slot is read (`None`: the master's alone).
+    const fn of(slot: Option<u32>) -> Self {
+        match slot {
+            None => Self::Accept,
+            Some(_) => Self::Poll,
         }
     }
 }
@@ -191,6 +202,24 @@ mod tests {
             Action::Arm { listener: 1, how: How::Poll, generation: 1 },
             Action::Cancel { listener: 1, how: How::Poll, generation: 1 },
             Action::Arm { listener: 1, how: How::Poll, generation: 2 },
+        ];
+        assert_eq!(seen, want);
+    }
+
+    #[test]
+    fn one_that_becomes_a_slots_is_read_by_single_accepts() {
+        let mut listeners = Listeners::default();
+        listeners.add(None);
+        let mut seen = Vec::from_iter(listeners.poll(|_| Reader::Master));
+        listeners.assign(0, 3);
+        seen.extend(listeners.poll(|_| Reader::Master));
+        assert_eq!(listeners.poll(|_| Reader::Master), None, "not before its last completion");
+        listeners.completed(0, 1, false);
+        seen.extend(listeners.poll(|_| Reader::Master));
+        let want = [
+            Action::Arm { listener: 0, how: How::Accept, generation: 1 },
+            Action::Cancel { listener: 0, how: How::Accept, generation: 1 },
+            Action::Arm { listener: 0, how: How::Poll, generation: 2 },
         ];
         assert_eq!(seen, want);
     }

@@ -7,19 +7,26 @@ mod accept;
 pub mod answer;
 pub mod balancer;
 pub mod command;
+pub mod epochs;
 mod handoff;
 pub mod ledger;
 pub mod listeners;
 mod mail;
 mod operate;
 pub mod pending;
+mod probe;
+pub mod recycle;
 pub mod refuse;
+pub mod reload;
+pub mod scale;
 mod shutdown;
 mod sockets;
 mod supervise;
+mod transact;
+pub mod trial;
 pub mod workers;
 
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::error::Error;
 use crate::event::Event;
 use crate::io::{Completion, Fd, Instant, Io, Kind, Processes};
@@ -32,7 +39,9 @@ use command::Command;
 use ledger::Ledger;
 pub use ledger::{RefuseReason, Report, WORKER_DIED};
 use listeners::Listeners;
+use operate::Operations;
 use pending::Pending;
+use probe::{Probe, Probes};
 use refuse::Refusals;
 use shutdown::Phase;
 use sockets::{Signals, Sockets};
@@ -61,8 +70,14 @@ pub struct Parts {
     pub signals: Fd,
     /// The shared page: at least three lines a worker.
     pub board: Board,
-    /// How many slots; 1 or more.
+    /// How many slots are filled at first; 1 or more.
     pub workers: u32,
+    /// Up to how many may ever be filled.
+    pub workers_max: u32,
+    /// How connections reach workers at first; never `Auto`.
+    pub mode: Mode,
+    /// The addresses whose listeners are a group (SO_REUSEPORT), so that a slot can have its own.
+    pub groups: Vec<u16>,
     /// Who picks the worker for a connection; [`balancer::balancer`] makes one.
     pub balancer: Box<dyn Balancer>,
     /// Whether this process is PID 1 and must reap strangers.
@@ -85,7 +100,6 @@ pub struct Master<I> {
     events: Box<dyn FnMut(&Event)>,
     board: Board,
     pid1: bool,
-    connections_max: u64,
     message_max: usize,
     drain_timeout: Duration,
 
@@ -101,6 +115,7 @@ pub struct Master<I> {
     sockets: Sockets,
     /// By line of the board.
     processes: BTreeMap<u32, Process>,
+    probes: Probes,
     refusals: Refusals,
     signals: Signals,
 
@@ -110,6 +125,7 @@ pub struct Master<I> {
     /// The books when the drain began.
     before_drain: Report,
     failure: Option<Error>,
+    ops: Operations,
     /// Ends of commands, for who asked.
     answers: Vec<(Asker, Answer)>,
 }
@@ -117,8 +133,8 @@ pub struct Master<I> {
 impl<I: Io + Processes> Master<I> {
     /// A master that has not begun: its first turn spawns the workers.
     pub fn new(io: I, parts: Parts, config: &Config) -> Self {
-        let Parts { listeners: held, signals, board, workers, balancer, pid1, seed, events } =
-            parts;
+        let Parts { listeners: held, signals, board, workers, balancer, pid1, seed, .. } = parts;
+        let Parts { workers_max, mode, groups, events, .. } = parts;
         assert!(workers > 0, "a pool without workers");
         assert!(board.lines() / LINES_PER_WORKER >= workers, "three lines a worker");
         let mut listeners = Listeners::default();
@@ -129,7 +145,6 @@ impl<I: Io + Processes> Master<I> {
             events,
             board,
             pid1,
-            connections_max: config.connections_max(),
             message_max: usize::try_from(config.message_max()).unwrap_or(usize::MAX),
             drain_timeout: config.drain_timeout(),
             workers: Workers::new(workers, board.lines(), config.boot_timeout(), seed),
@@ -142,12 +157,14 @@ impl<I: Io + Processes> Master<I> {
             phase: Phase::Starting,
             sockets,
             processes: BTreeMap::new(),
+            probes: Probes::new(),
             refusals: Refusals::new(config.linger_timeout()),
             signals: Signals::new(signals),
             loads: Vec::new(),
             lines: Vec::new(),
             before_drain: Report::default(),
             failure: None,
+            ops: Operations::new(config, mode, groups, workers_max.max(workers), seed),
             answers: Vec::new(),
         }
     }
@@ -180,6 +197,7 @@ impl<I: Io + Processes> Master<I> {
         self.refusals.sent(&mut self.io);
         self.settle(now);
         self.supervise(now);
+        self.operate(now);
         self.expire(now);
         self.count_idle();
         self.sweep(now);
@@ -212,9 +230,11 @@ impl<I: Io + Processes> Master<I> {
             Kind::Pass => self.on_pass(&completion, now),
             Kind::Receive => self.on_receive(&completion, now),
             Kind::Signal => self.on_signal(&completion, now),
-            Kind::Cancel => {}
+            Kind::Send if probe::is_probe(completion.token) => self.on_probe_sent(&completion),
+            Kind::Read if probe::is_probe(completion.token) => self.on_probe_read(&completion),
             Kind::Read => self.on_mail_read(&completion, now),
             Kind::Send => self.on_mail_sent(&completion),
+            Kind::Cancel => {}
             Kind::Write | Kind::Connect => {
                 unreachable!("the master submits no {:?}", completion.token.kind)
             }
@@ -259,6 +279,8 @@ impl<I: Io + Processes> Master<I> {
             self.accepting.next_deadline(),
             self.signals.retry_at,
             self.phase.next_deadline(),
+            self.ops.next_deadline(),
+            self.probes.values().filter_map(Probe::next_deadline).min(),
             self.listeners.readable(0).map(|_| now),
             soon.then(|| now.after(SOON)),
             processes.min(),

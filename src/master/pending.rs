@@ -25,6 +25,12 @@ impl Pending {
         Self { queue: VecDeque::new(), max, timeout, paused: false }
     }
 
+    /// Other limits, for those that wait already too.
+    pub fn set_limits(&mut self, max: usize, timeout: Duration) {
+        (self.max, self.timeout) = (max, timeout);
+        self.paused = self.queue.len() >= max;
+    }
+
     /// A new one. Gives it back when it is too much.
     #[must_use = "what comes back must be refused"]
     pub fn push(&mut self, arrival: Arrival) -> Option<Arrival> {

@@ -75,6 +75,11 @@ impl Refusals {
         self.add(io, fd, Stage::Listening, now.after(IDLE_GRACE.min(self.linger)));
     }
 
+    /// Those to come may linger so long.
+    pub fn set_linger(&mut self, linger: Duration) {
+        self.linger = linger;
+    }
+
     /// Refuses one: arms the receive, and lends the answer to the next `wait`.
     pub fn begin<I: Io>(&mut self, io: &mut I, fd: Fd, now: Instant) {
         self.sending.push(self.next);

@@ -15,6 +15,11 @@ pub(super) enum Phase {
     Starting,
     /// It accepts and hands over.
     Running,
+    /// It accepts and hands over, and says that it is not ready, until then.
+    LameDuck {
+        /// When it stops accepting.
+        until: Instant,
+    },
     /// It accepts nothing new; what was accepted still goes to workers, until then at most.
     Settling {
         /// What waits longer is refused.
@@ -36,28 +41,44 @@ impl Phase {
         !matches!(self, Self::Starting | Self::Running)
     }
 
+    /// Whether nothing new is accepted any more.
+    const fn is_ending(self) -> bool {
+        !self.accepts() && !matches!(self, Self::Starting)
+    }
+
     /// Whether workers take connections.
     pub(super) const fn hands_over(self) -> bool {
-        matches!(self, Self::Running | Self::Settling { .. })
+        self.accepts() || matches!(self, Self::Settling { .. })
+    }
+
+    /// Whether arrivals are taken.
+    pub(super) const fn accepts(self) -> bool {
+        matches!(self, Self::Running | Self::LameDuck { .. })
     }
 
     pub(super) const fn next_deadline(self) -> Option<Instant> {
         match self {
-            Self::Settling { until, .. } => Some(until),
+            Self::LameDuck { until } | Self::Settling { until, .. } => Some(until),
             Self::Starting | Self::Running | Self::Draining | Self::Ending | Self::Done => None,
         }
     }
 }
 
 impl<I: Io + Processes> Master<I> {
-    /// Drain: finish what runs, then exit.
+    /// Drain: say so, then finish what runs, then exit.
     pub(super) fn begin_drain(&mut self, now: Instant) {
         self.before_drain = self.report();
+        self.abort_operations(now);
+        self.phase = Phase::LameDuck { until: now.after(self.ops.config.lame_duck()) };
+        (self.events)(&Event::DrainBegan { timeout: self.drain_timeout });
+    }
+
+    /// Nothing new is accepted any more.
+    fn settle_down(&mut self, now: Instant) {
         self.workers.stop();
         let until = now.after(SETTLE.min(self.drain_timeout));
         let kill_at = now.after(self.drain_timeout).after(KILL_GRACE);
         self.phase = Phase::Settling { until, kill_at };
-        (self.events)(&Event::DrainBegan { timeout: self.drain_timeout });
     }
 
     /// Stop now.
@@ -69,6 +90,7 @@ impl<I: Io + Processes> Master<I> {
     fn end_now(&mut self, now: Instant) {
         if !self.phase.is_draining() {
             self.before_drain = self.report();
+            self.abort_operations(now);
         }
         if self.phase != Phase::Ending {
             self.phase = Phase::Draining;
@@ -88,7 +110,12 @@ impl<I: Io + Processes> Master<I> {
             self.failure = Some(error);
             self.end_now(now);
         }
-        if !self.phase.is_draining() {
+        if let Phase::LameDuck { until } = self.phase
+            && now >= until
+        {
+            self.settle_down(now);
+        }
+        if !self.phase.is_ending() {
             return;
         }
         self.close_listeners(now);
@@ -110,6 +137,7 @@ impl<I: Io + Processes> Master<I> {
         }
         if self.phase == Phase::Ending
             && self.refusals.is_empty()
+            && self.probes.is_empty()
             && self.signals.close_join(&mut self.io)
         {
             if let Some(reserve) = self.accepting.reserve.take() {
@@ -133,19 +161,28 @@ impl<I: Io + Processes> Master<I> {
 
     fn tell_workers(&mut self, kill_at: Instant, now: Instant) {
         let drain = kill_at.since(now).saturating_sub(KILL_GRACE);
-        let unix = self.io.unix_time();
-        // Seconds since 1970 are exact in a float for 285 million years.
-        #[expect(clippy::cast_precision_loss, reason = "see above")]
-        let message = Message::shutdown(drain, false, unix as f64);
-        let message = message.encode(CONTROL_MAX).expect("one number is shorter than CONTROL_MAX");
+        let message = Message::shutdown(drain, false, self.stamp());
         let lines: Vec<u32> = self.processes.keys().copied().collect();
         for line in lines {
             self.workers.drain(line, kill_at);
-            if let Some(process) = self.processes.get_mut(&line) {
-                process.control = Some(message.clone());
-            }
-            self.pass_control(line);
+            self.tell(line, &message);
         }
+    }
+
+    pub(super) fn stamp(&self) -> f64 {
+        // Seconds since 1970 are exact in a float for 285 million years.
+        #[expect(clippy::cast_precision_loss, reason = "see above")]
+        let stamp = self.io.unix_time() as f64;
+        stamp
+    }
+
+    /// Says something to a worker, as soon as its channel is free; instead of what waits for that.
+    pub(super) fn tell(&mut self, line: u32, message: &Message) {
+        let bytes = message.encode(CONTROL_MAX).expect("what a master says is short");
+        if let Some(process) = self.processes.get_mut(&line).filter(|process| !process.abandoned) {
+            process.control = Some(bytes);
+        }
+        self.pass_control(line);
     }
 
     /// Passes the control message that waits, unless a message is on its way.

@@ -21,20 +21,48 @@ impl Sockets {
         let mut sockets = Self { central: Vec::new(), slots: Vec::new(), places: Vec::new() };
         for listener in held {
             listeners.add(listener.slot);
-            let group = match listener.slot {
-                None => &mut sockets.central,
-                Some(slot) => {
-                    let slot = slot as usize;
-                    if sockets.slots.len() <= slot {
-                        sockets.slots.resize_with(slot + 1, Vec::new);
-                    }
-                    &mut sockets.slots[slot]
-                }
-            };
-            sockets.places.push((listener.slot, group.len()));
-            group.push((listener.address, listener.fd));
+            sockets.add(listener);
         }
         sockets
+    }
+
+    /// One more, in the next place.
+    pub(super) fn add(&mut self, listener: MasterListener) {
+        let group = match listener.slot {
+            None => &mut self.central,
+            Some(slot) => self.group(slot),
+        };
+        let place = (listener.slot, group.len());
+        group.push((listener.address, listener.fd));
+        self.places.push(place);
+    }
+
+    fn group(&mut self, slot: u32) -> &mut Vec<(u16, Fd)> {
+        let slot = slot as usize;
+        if self.slots.len() <= slot {
+            self.slots.resize_with(slot + 1, Vec::new);
+        }
+        &mut self.slots[slot]
+    }
+
+    /// Whether a slot has a listener of this address.
+    pub(super) fn has(&self, slot: u32, address: u16) -> bool {
+        self.of_slot(slot).iter().any(|(of, _)| *of == address)
+    }
+
+    /// The listener of this address that is the master's alone becomes the slot's. Gives back its
+    /// place; `None` if there is none.
+    pub(super) fn assign(&mut self, address: u16, slot: u32) -> Option<u32> {
+        let index = self.central.iter().position(|(of, _)| *of == address)?;
+        let place = self.places.iter().position(|place| *place == (None, index))?;
+        let listener = self.central.remove(index);
+        for (_, later) in self.places.iter_mut().filter(|(of, at)| of.is_none() && *at > index) {
+            *later -= 1;
+        }
+        let group = self.group(slot);
+        group.push(listener);
+        self.places[place] = (Some(slot), self.slots[slot as usize].len() - 1);
+        u32::try_from(place).ok()
     }
 
     /// A listener and the index of its address; `None` when it is closed.

@@ -1,15 +1,16 @@
 //! Supervision: spawn, listen to the channel, kill, reap, join, bury.
 
-use super::Master;
 use super::ledger::{self, Arrival};
 use super::mail::Post;
 use super::shutdown::KILL_GRACE;
-use super::workers::{Action, State};
+use super::workers::{Action, Role, State, Wanted};
+use super::{Master, MasterListener};
+use crate::config::Mode;
 use crate::error::{Error, ErrorKind};
 use crate::event::{ChannelFault, Event, KillReason};
 use crate::io::{
-    Batch, Completion, Errno, ErrnoClass, Exit, Fd, Instant, Io, Kind, Message, Op, Owned,
-    Processes, Signal, Token, WorkerPlan,
+    Batch, Child, Completion, Errno, ErrnoClass, Exit, Fd, Instant, Io, Kind, Message, Op, Owned,
+    Processes, Purpose, Signal, Token, WorkerPlan,
 };
 use crate::ipc::handoff::{self, Carried};
 use crate::ipc::message::{self, MessageType};
@@ -20,7 +21,11 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) generation: u32,
-    pid: u32,
+    /// It has listeners of its slot.
+    pub(super) reads: bool,
+    /// Connections that it may hold.
+    pub(super) connections_max: u64,
+    pub(super) pid: u32,
     pidfd: Option<Fd>,
     /// Our end of its channel; `None` once it is closed.
     pub(super) channel: Option<Fd>,
@@ -83,8 +88,8 @@ impl<I: Io + Processes> Master<I> {
     pub(super) fn supervise(&mut self, now: Instant) {
         while let Some(action) = self.workers.poll(now) {
             match action {
-                Action::Spawn { slot, generation, line } => {
-                    self.spawn(slot, generation, line, now);
+                Action::Spawn { slot, generation, line, epoch, purpose } => {
+                    self.spawn(slot, generation, line, Wanted { epoch, purpose }, now);
                 }
                 Action::Kill { line, reason, first } => self.kill(line, reason, first, now),
             }
@@ -103,41 +108,41 @@ impl<I: Io + Processes> Master<I> {
         }
     }
 
-    fn spawn(&mut self, slot: u32, generation: u32, line: u32, now: Instant) {
-        let epoch = 0;
+    fn spawn(&mut self, slot: u32, generation: u32, line: u32, wanted: Wanted, now: Instant) {
+        let Wanted { epoch, purpose } = wanted;
+        let settings = self.ops.epochs.settings(epoch);
+        let shared = settings.mode == Mode::Shared && purpose != Purpose::Check;
+        let config = settings.config(&self.ops.base);
+        let connections_max = config.unwrap_or_else(|_| self.ops.base.clone()).connections_max();
+        if shared {
+            self.complete_listeners(slot);
+        }
         self.board.line(line).begin(slot, generation, epoch);
-        let listeners = self.sockets.of_slot(slot);
-        // Of a stream for messages, ours and theirs; theirs is a copy in the child after the fork.
-        let mail = self.mail.as_ref().map(|_| self.io.stream_pair()).transpose();
-        let spawned = mail.and_then(|mail| {
-            let (ours, theirs) = mail.unzip();
-            let plan =
-                WorkerPlan { slot, generation, epoch, line, listeners, mail: theirs.as_ref() };
-            let spawned = self.io.spawn(plan);
-            if let Some(theirs) = theirs {
-                self.io.close(theirs);
-            }
-            match (spawned, ours) {
-                (Err(errno), Some(ours)) => {
-                    self.io.close(ours);
-                    Err(errno)
-                }
-                (spawned, ours) => spawned.map(|child| (child, ours)),
-            }
-        });
-        let (child, mail) = match spawned {
+        let reads = shared && !self.sockets.of_slot(slot).is_empty();
+        let (child, mail) = match self.fork(slot, generation, line, wanted, reads) {
             Ok(spawned) => spawned,
-            Err(errno) => {
+            Err(errno) if purpose == Purpose::Serve => {
                 let delay = self.workers.spawn_refused(slot, now);
                 (self.events)(&Event::SpawnRefused { slot, errno, delay });
                 return;
             }
+            Err(errno) => {
+                let why = format!("cannot fork: {errno}");
+                return self.candidate_refused(slot, purpose, &why, now);
+            }
         };
         let pid = child.pid;
-        self.workers.spawned(slot, line, now);
+        match purpose {
+            Purpose::Serve => self.workers.spawned(slot, line, now),
+            Purpose::Succeed | Purpose::Check => {
+                self.workers.candidate_spawned(slot, line, wanted, now);
+            }
+        }
         self.ledger.begin(line);
         let process = Process {
             generation,
+            reads,
+            connections_max,
             pid,
             pidfd: Some(child.pidfd),
             channel: Some(child.channel),
@@ -160,7 +165,60 @@ impl<I: Io + Processes> Master<I> {
         if let Some(mail) = mail {
             self.open_post(line, mail);
         }
-        (self.events)(&Event::WorkerSpawned { slot, generation, pid });
+        if purpose != Purpose::Check {
+            (self.events)(&Event::WorkerSpawned { slot, generation, pid });
+        }
+    }
+
+    /// The process, and our end of its stream for application messages, if the pool has any.
+    fn fork(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        line: u32,
+        wanted: Wanted,
+        reads: bool,
+    ) -> Result<(Child, Option<Fd>), Errno> {
+        let Wanted { epoch, purpose } = wanted;
+        let listeners = if reads { self.sockets.of_slot(slot) } else { &[] };
+        let settings = &self.ops.epochs.settings(epoch).options;
+        let mail = self.mail.as_ref().filter(|_| purpose != Purpose::Check);
+        let (ours, theirs) = mail.map(|_| self.io.stream_pair()).transpose()?.unzip();
+        let mail = theirs.as_ref();
+        let plan = WorkerPlan { slot, generation, epoch, line, listeners, mail, purpose, settings };
+        let spawned = self.io.spawn(plan);
+        // The child has a copy.
+        if let Some(theirs) = theirs {
+            self.io.close(theirs);
+        }
+        match (spawned, ours) {
+            (Err(errno), Some(ours)) => {
+                self.io.close(ours);
+                Err(errno)
+            }
+            (spawned, ours) => spawned.map(|child| (child, ours)),
+        }
+    }
+
+    /// Makes the listeners that a slot lacks. A central one becomes the first slot's that asks.
+    fn complete_listeners(&mut self, slot: u32) {
+        for address in self.ops.groups.clone() {
+            if self.sockets.has(slot, address) {
+                continue;
+            }
+            if let Some(place) = self.sockets.assign(address, slot) {
+                self.listeners.assign(place, slot);
+                continue;
+            }
+            match self.io.listen(address) {
+                Ok(fd) => {
+                    self.listeners.add(Some(slot));
+                    self.sockets.add(MasterListener { address, slot: Some(slot), fd });
+                }
+                // Its worker serves what the master hands over.
+                Err(errno) => (self.events)(&Event::ListenFailed { slot, errno }),
+            }
+        }
     }
 
     fn receive(&mut self, line: u32) {
@@ -221,10 +279,11 @@ impl<I: Io + Processes> Master<I> {
             Err(error) => return bad(&error.to_string()),
         };
         let Some(life) = self.workers.life(line) else { return Ok(()) };
-        let (slot, state) = (life.slot, life.state);
+        let (slot, state, role) = (life.slot, life.state, life.role);
         match message.kind {
             MessageType::WorkerReady => match state {
                 _ if message.slot() != Some(slot) => return bad("READY of another slot"),
+                State::Booting if role == Role::Check => return bad("READY of a check"),
                 State::Booting => self.on_ready(line, slot, now),
                 State::Ready | State::Full { .. } => return bad("READY twice"),
                 State::Draining | State::Killed | State::Dead => {}
@@ -232,6 +291,7 @@ impl<I: Io + Processes> Master<I> {
             MessageType::WorkerFailed => {
                 self.workers.boot_failed(line, message.reason().unwrap_or("no reason given"));
             }
+            MessageType::ConfigRead if role == Role::Check => self.config_read(&message, now),
             // It wakes us: the board says who reads its listeners now.
             MessageType::WorkerFull => {}
             MessageType::WorkerDraining => {
@@ -240,7 +300,11 @@ impl<I: Io + Processes> Master<I> {
             }
             // An application's own; nobody here asks for them.
             MessageType::ConnectionClosed | MessageType::WorkerMetrics => {}
-            MessageType::Shutdown | MessageType::Reload | MessageType::Other(_) => {
+            MessageType::Shutdown
+            | MessageType::Serve
+            | MessageType::ConfigRead
+            | MessageType::Reload
+            | MessageType::Other(_) => {
                 return bad(&format!("a worker does not say {}", message.kind.name()));
             }
         }
@@ -252,6 +316,9 @@ impl<I: Io + Processes> Master<I> {
             && let Some(process) = self.processes.get(&line)
         {
             (self.events)(&Event::WorkerReady { slot, pid: process.pid, boot });
+            if self.workers.life(line).is_some_and(|life| life.role == Role::Candidate) {
+                self.candidate_ready(slot);
+            }
         }
     }
 
@@ -292,8 +359,13 @@ impl<I: Io + Processes> Master<I> {
             let _ = self.io.signal(pidfd, Signal::Kill);
         }
         if first && let Some(life) = self.workers.life(line) {
-            self.ledger.kill();
-            (self.events)(&Event::WorkerKilled { slot: life.slot, pid: process.pid, reason });
+            // Those that never served are no loss.
+            if matches!(life.role, Role::Incumbent | Role::Trial) {
+                self.ledger.kill();
+            }
+            if life.role != Role::Check {
+                (self.events)(&Event::WorkerKilled { slot: life.slot, pid: process.pid, reason });
+            }
         }
     }
 
@@ -326,7 +398,9 @@ impl<I: Io + Processes> Master<I> {
         let open = ledger::open_in(&self.board.line(line));
         if let Some(death) = self.workers.exited(line, exit, now) {
             let (slot, uptime, asked) = (death.slot, death.uptime, death.asked);
-            (self.events)(&Event::WorkerExited { slot, pid, exit, uptime, open, asked });
+            if death.role != Role::Check {
+                (self.events)(&Event::WorkerExited { slot, pid, exit, uptime, open, asked });
+            }
             if let Some(delay) = death.delay.filter(|delay| !delay.is_zero()) {
                 (self.events)(&Event::BackOff { slot, delay });
             }
@@ -341,6 +415,10 @@ impl<I: Io + Processes> Master<I> {
         for fd in self.ledger.settle(line, received) {
             self.io.close(fd);
             self.accepting.closed += 1;
+        }
+        if self.workers.life(line).is_some_and(|life| life.role == Role::Candidate) {
+            let probes = self.ledger.recover_probes(line);
+            return probes.into_iter().for_each(|probe| self.close(probe.fd));
         }
         let arrivals = self.ledger.recover(line);
         let count = arrivals.len() as u64;
@@ -396,12 +474,22 @@ impl<I: Io + Processes> Master<I> {
     fn bury(&mut self, line: u32) {
         // What was being passed when it died came back only now.
         self.recover(line);
-        self.ledger.bury(line, &self.board.line(line));
+        let life = self.workers.life(line).cloned();
+        if life.as_ref().is_some_and(|life| life.role == Role::Check) {
+            self.ledger.forget(line);
+        } else {
+            self.ledger.bury(line, &self.board.line(line));
+        }
         if let Some(pidfd) = self.processes.remove(&line).and_then(|process| process.pidfd) {
             self.io.close(pidfd);
         }
-        if let Some((slot, reason)) = self.workers.forget(line) {
+        if let Some((slot, reason)) = self.workers.forget(line)
+            && life.as_ref().is_some_and(|life| life.role != Role::Check)
+        {
             (self.events)(&Event::WorkerBootFailed { slot, reason });
+        }
+        if let Some(life) = life {
+            self.life_over(line, &life, self.io.now());
         }
     }
 

@@ -1,5 +1,6 @@
 //! The loop in a small world: each promise once, then all of them at random.
 
+mod operate;
 mod random;
 mod world;
 
@@ -617,11 +618,11 @@ fn an_orphan_of_a_slot_goes_where_the_balancer_says() {
 fn signals_without_a_meaning_are_named_and_harmless() {
     let mut stage = Stage::ready(Mode::Centralized, 1, &[]);
     stage.log();
-    for signal in [1, 10, 12, 21, 22, 28] {
+    for signal in [12, 40] {
         stage.signal(signal);
     }
     stage.settle();
-    assert_eq!(stage.log().len(), 6);
+    assert_eq!(stage.log().len(), 2);
     assert!(stage.is_alive(0));
 }
 

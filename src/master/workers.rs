@@ -4,8 +4,12 @@
 //! A slot is a place in the pool; a life is one process in it. A life is known by its line on the
 //! board, which no two lives share, so that a slot may have an old and a new one at a time.
 
+mod succession;
+
+pub use succession::{Role, Wanted};
+
 use crate::event::KillReason;
-use crate::io::{Exit, Instant};
+use crate::io::{Exit, Instant, Purpose};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -39,6 +43,10 @@ pub struct Life {
     pub slot: u32,
     /// Where it stands.
     pub state: State,
+    /// What it is to the slot.
+    pub role: Role,
+    /// Which reload it belongs to.
+    pub epoch: u32,
     /// When it was forked.
     pub born: Instant,
     /// Whether we asked it to end.
@@ -48,6 +56,8 @@ pub struct Life {
     deadline: Option<(Instant, KillReason)>,
     /// Why its boot failed, when it did.
     boot_failure: Option<String>,
+    /// How it ended.
+    exit: Option<Exit>,
 }
 
 /// What to do next.
@@ -61,6 +71,10 @@ pub enum Action {
         generation: u32,
         /// On which line of the board.
         line: u32,
+        /// Of which epoch.
+        epoch: u32,
+        /// What for.
+        purpose: Purpose,
     },
     /// Kill this life.
     Kill {
@@ -74,7 +88,7 @@ pub enum Action {
 }
 
 /// What a death means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Death {
     /// Which slot is empty now.
     pub slot: u32,
@@ -86,6 +100,8 @@ pub struct Death {
     pub booting: bool,
     /// When the next one is spawned, if one is.
     pub delay: Option<Duration>,
+    /// What it was to the slot.
+    pub role: Role,
 }
 
 /// The table.
@@ -105,7 +121,11 @@ pub struct Workers {
 struct Slot {
     /// Of its next life.
     generation: u32,
+    /// Of the lives that fill it when nobody asks for another.
+    epoch: u32,
     next: Next,
+    /// Who is to succeed the one in it.
+    candidate: Option<Candidate>,
     /// Deaths in a row, none of them after a healthy run.
     failures: u32,
     last_delay: Duration,
@@ -121,24 +141,25 @@ enum Next {
     Life(u32),
     /// One that is spawned then.
     Spawn(Instant),
-    /// Nobody any more.
+    /// Nobody: the slot is parked, or the pool stops.
     Never,
+}
+
+/// Who is to succeed the worker of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Candidate {
+    /// It is to be spawned.
+    Wanted(Wanted),
+    /// The life on this line.
+    Life(u32),
 }
 
 impl Workers {
     /// So many slots, all to be filled at once, on a board of so many lines.
     #[must_use]
     pub fn new(slots: u32, lines: u32, boot_timeout: Duration, seed: u64) -> Self {
-        let empty = || Slot {
-            generation: 0,
-            next: Next::Spawn(Instant::default()),
-            failures: 0,
-            last_delay: Duration::ZERO,
-            boot_failures: 0,
-            boot_failure: None,
-        };
         Self {
-            slots: (0..slots).map(|_| empty()).collect(),
+            slots: (0..slots).map(|_| Slot::new(Next::Spawn(Instant::default()), 0)).collect(),
             lives: BTreeMap::new(),
             lines,
             boot_timeout,
@@ -168,11 +189,19 @@ impl Workers {
 
     fn poll_spawn(&self, now: Instant) -> Option<Action> {
         let due = |slot: &Slot| matches!(slot.next, Next::Spawn(at) if at <= now);
-        let index = self.slots.iter().position(due)?;
+        let wanted = |slot: &Slot| match slot.candidate {
+            Some(Candidate::Wanted(wanted)) => Some(wanted),
+            Some(Candidate::Life(_)) | None => None,
+        };
+        let vacant = self.slots.iter().position(due);
+        let index = vacant.or_else(|| self.slots.iter().position(|s| wanted(s).is_some()))?;
         // Without a free line it waits until an earlier life is forgotten.
         let line = (0..self.lines).find(|line| !self.lives.contains_key(line))?;
-        let slot = u32::try_from(index).ok()?;
-        Some(Action::Spawn { slot, generation: self.slots[index].generation, line })
+        let slot = &self.slots[index];
+        let ours = Wanted { epoch: slot.epoch, purpose: Purpose::Serve };
+        let Wanted { epoch, purpose } = wanted(slot).filter(|_| vacant.is_none()).unwrap_or(ours);
+        let generation = slot.generation;
+        Some(Action::Spawn { slot: u32::try_from(index).ok()?, generation, line, epoch, purpose })
     }
 
     /// When to ask again at the latest.
@@ -191,20 +220,29 @@ impl Workers {
         kills.chain(tries).chain(spawns).min()
     }
 
-    /// A worker was forked, as `poll` asked.
+    /// A worker was forked for its slot, as `poll` asked.
     pub fn spawned(&mut self, slot: u32, line: u32, now: Instant) {
-        let entry = &mut self.slots[slot as usize];
+        self.born(slot, line, Role::Incumbent, self.slots[slot as usize].epoch, now);
+        self.slots[slot as usize].next = Next::Life(line);
+    }
+
+    fn born(&mut self, slot: u32, line: u32, role: Role, epoch: u32, now: Instant) {
         let life = Life {
             slot,
             state: State::Booting,
+            role,
+            epoch,
             born: now,
             asked: false,
             ready_at: None,
             deadline: Some((now.after(self.boot_timeout), KillReason::BootTimeout)),
             boot_failure: None,
+            exit: None,
         };
-        entry.generation = entry.generation.wrapping_add(1);
-        entry.next = Next::Life(line);
+        let entry = &mut self.slots[slot as usize];
+        // A check fills nothing.
+        let counts = u32::from(role != Role::Check);
+        entry.generation = entry.generation.wrapping_add(counts);
         let earlier = self.lives.insert(line, life);
         assert!(earlier.is_none(), "line {line} has two lives");
     }
@@ -299,15 +337,17 @@ impl Workers {
     pub fn exited(&mut self, line: u32, exit: Exit, now: Instant) -> Option<Death> {
         let life = self.lives.get_mut(&line).filter(|life| life.state != State::Dead)?;
         life.state = State::Dead;
+        life.exit = Some(exit);
         life.deadline = None;
         let booting = life.ready_at.is_none();
         if booting && !life.asked {
             life.boot_failure.get_or_insert_with(|| format!("{exit} before READY"));
         }
         let (slot, asked, uptime) = (life.slot, life.asked, now.since(life.born));
+        let role = life.role;
         let served = life.ready_at.map_or(Duration::ZERO, |ready| now.since(ready));
         let delay = self.follow(slot, line, served, now);
-        Some(Death { slot, uptime, asked, booting, delay })
+        Some(Death { slot, uptime, asked, booting, delay, role })
     }
 
     /// Who follows the life on this line in its slot, and when.
@@ -350,6 +390,9 @@ impl Workers {
             return None;
         }
         let reason = life.boot_failure?;
+        if life.role != Role::Incumbent {
+            return Some((life.slot, reason));
+        }
         let slot = &mut self.slots[life.slot as usize];
         slot.boot_failures += 1;
         slot.boot_failure = Some(reason.clone());
@@ -360,6 +403,7 @@ impl Workers {
     pub fn stop(&mut self) {
         self.stopping = true;
         for slot in &mut self.slots {
+            slot.candidate = slot.candidate.filter(|c| matches!(c, Candidate::Life(_)));
             if matches!(slot.next, Next::Spawn(_)) {
                 slot.next = Next::Never;
             }
@@ -404,8 +448,7 @@ impl Workers {
     /// Whether any worker takes connections, or soon may.
     #[must_use]
     pub fn any_is_ready(&self) -> bool {
-        let serves = |life: &Life| matches!(life.state, State::Ready | State::Full { .. });
-        self.lives.values().any(serves)
+        self.lives.values().any(Life::takes)
     }
 
     /// How many slots there are.
@@ -415,7 +458,39 @@ impl Workers {
     }
 }
 
+impl Slot {
+    const fn new(next: Next, epoch: u32) -> Self {
+        Self {
+            generation: 0,
+            epoch,
+            next,
+            candidate: None,
+            failures: 0,
+            last_delay: Duration::ZERO,
+            boot_failures: 0,
+            boot_failure: None,
+        }
+    }
+}
+
 impl Life {
+    /// Why it ended.
+    #[must_use]
+    pub fn why(&self) -> String {
+        match (&self.boot_failure, self.exit) {
+            (Some(reason), _) => reason.clone(),
+            (None, Some(exit)) => exit.to_string(),
+            (None, None) => "it runs".to_owned(),
+        }
+    }
+
+    /// Whether it serves and may be given connections, now or when it has room.
+    #[must_use]
+    pub fn takes(&self) -> bool {
+        let serves = matches!(self.state, State::Ready | State::Full { .. });
+        serves && matches!(self.role, Role::Incumbent | Role::Trial)
+    }
+
     /// Drains from now on; an earlier deadline stays.
     fn retire(&mut self, deadline: Instant, reason: KillReason) {
         self.state = State::Draining;

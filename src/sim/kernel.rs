@@ -108,6 +108,8 @@ pub(super) struct State {
     /// Connections that workers accepted and did not live to count.
     pub(super) uncounted: u64,
     pub(super) board: Option<Board>,
+    /// Where clients connect to, any of them.
+    pub(super) listeners: Vec<FileId>,
     pub(super) bug: Option<Bug>,
     pub(super) trace: Trace,
 }
@@ -129,6 +131,7 @@ impl State {
             connections: 0,
             uncounted: 0,
             board: None,
+            listeners: Vec::new(),
             bug: None,
             trace: Trace::new(keep_trace),
         }
@@ -453,5 +456,29 @@ impl Processes for Kernel {
         let mut state = self.state.borrow_mut();
         let file = state.file(Body::Null);
         state.install(self.pid, file, None).inspect_err(|_| state.release(file))
+    }
+
+    /// # Difference to Linux
+    ///
+    /// A pool has one address here, and all listeners are of its group.
+    fn listen(&mut self, _: u16) -> Result<Fd, Errno> {
+        self.call();
+        let mut state = self.state.borrow_mut();
+        let file = state.file(Body::Listener(Listener::default()));
+        let fd = state.install(self.pid, file, None).inspect_err(|_| state.release(file))?;
+        state.listeners.push(file);
+        Ok(fd)
+    }
+
+    fn pair(&mut self) -> Result<(Fd, Fd), Errno> {
+        self.call();
+        self.state.borrow_mut().own_pair(self.pid)
+    }
+
+    /// # Difference to Linux
+    ///
+    /// Memory is not simulated.
+    fn memory(&mut self, _: u32, _: bool) -> Option<u64> {
+        None
     }
 }

@@ -96,7 +96,6 @@ pub struct World {
     spawner: Spawner,
     loops: BTreeMap<ProcessId, Loop>,
     clients: Vec<Client>,
-    listeners: Vec<FileId>,
     /// When the pool was told to drain.
     drain_at: Option<u64>,
     /// Whatever happens to clients now is no violation.
@@ -137,7 +136,6 @@ impl World {
             spawner: Box::new(|_, _| panic!("nobody said how to run a worker")),
             loops: BTreeMap::new(),
             clients: Vec::new(),
-            listeners: Vec::new(),
             drain_at: None,
             gave_up: false,
             backlog_ns_max: u64::MAX,
@@ -177,7 +175,7 @@ impl World {
     /// A new listener of this process; clients connect to any of them.
     pub fn listener(&mut self, pid: ProcessId) -> Fd {
         let file = self.state.borrow_mut().file(Body::Listener(net::Listener::default()));
-        self.listeners.push(file);
+        self.state.borrow_mut().listeners.push(file);
         self.give(pid, file)
     }
 
@@ -263,6 +261,11 @@ impl World {
     pub fn signal(&mut self, pid: ProcessId, number: u32) {
         self.drain_at = Some(self.drain_at.unwrap_or_else(|| self.now().as_nanos()));
         // Who ended meanwhile does not hear it.
+        self.state.borrow_mut().notify(pid, number);
+    }
+
+    /// A signal from outside that does not end the pool.
+    pub fn notify(&mut self, pid: ProcessId, number: u32) {
         self.state.borrow_mut().notify(pid, number);
     }
 

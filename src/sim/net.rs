@@ -47,6 +47,22 @@ impl State {
         (self.file(Body::Stream(end(first + 1))), self.file(Body::Stream(end(first))))
     }
 
+    /// A connection of a process with itself: neither end was taken from a listener.
+    pub(super) fn own_pair(&mut self, pid: ProcessId) -> Result<(Fd, Fd), Errno> {
+        let taken = self.processes[pid].taken;
+        let (one, other) = self.pair();
+        let ours = self.install(pid, one, None).inspect_err(|_| {
+            self.release(one);
+            self.release(other);
+        })?;
+        let theirs = self.install(pid, other, None).inspect_err(|_| {
+            self.close(pid, &ours);
+            self.release(other);
+        })?;
+        self.processes[pid].taken = taken;
+        Ok((ours, theirs))
+    }
+
     /// A client's end of a new connection; [`Errno::Again`]: the backlog is full,
     /// [`Errno::Refused`]: nobody listens.
     pub(super) fn connect(&mut self, listener: FileId) -> Result<FileId, Errno> {

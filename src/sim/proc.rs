@@ -3,7 +3,7 @@
 use super::kernel::{Body, FileId, ProcessId, State};
 use super::prng::Ratio;
 use super::ring::{Ring, Wake};
-use crate::io::{Child, Errno, Exit, Fd, Signal, WorkerPlan};
+use crate::io::{Child, Errno, Exit, Fd, Purpose, Signal, WorkerPlan};
 use crate::ipc::board::Line;
 use crate::stats::Counter;
 use std::collections::BTreeSet;
@@ -76,6 +76,10 @@ pub struct Boot {
     pub signals: Fd,
     /// Its copies of its slot's listeners.
     pub listeners: Vec<(u16, Fd)>,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The options of its epoch.
+    pub settings: Vec<(String, String)>,
 }
 
 /// How a process ends that is killed.
@@ -191,8 +195,19 @@ impl State {
         let at = self.now + if slow { self.prng.range(BOOT_NS, BOOT_SLOW_NS_MAX) } else { BOOT_NS };
         let (slot, generation, epoch, line) = (plan.slot, plan.generation, plan.epoch, plan.line);
         self.note(parent, None, format_args!("spawn {slot}.{generation}"));
-        let boot = Boot { pid, at, slot, generation, epoch, line, channel, signals, listeners };
-        self.boots.push(boot);
+        self.boots.push(Boot {
+            pid,
+            at,
+            slot,
+            generation,
+            epoch,
+            line,
+            channel,
+            signals,
+            listeners,
+            purpose: plan.purpose,
+            settings: plan.settings.to_vec(),
+        });
         let pidfd = self.install(parent, pidfd, None)?;
         let channel = self.install(parent, ours, None)?;
         Ok(Child { pid: u32::try_from(pid).unwrap_or(u32::MAX), pidfd, channel })

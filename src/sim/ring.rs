@@ -341,8 +341,18 @@ impl State {
 
     /// # Difference to Linux
     ///
-    /// Only a signal descriptor can be read; there are no regular files here.
+    /// Only signal descriptors and connections can be read; there are no regular files here.
     fn run_read(&mut self, pid: ProcessId, token: Token, file: FileId, buffer: &mut [u8]) -> Stays {
+        if matches!(self.body(file), Some(Body::Stream(_))) {
+            return match self.read(file, buffer.len()) {
+                Err(Errno::Again) => true,
+                Err(errno) => self.complete(pid, token, Err(errno), None, false),
+                Ok(bytes) => {
+                    buffer[..bytes.len()].copy_from_slice(&bytes);
+                    self.complete(pid, token, Ok(count(bytes.len())), None, false)
+                }
+            };
+        }
         let Some(Body::Signals(pending)) = self.body_mut(file) else {
             return self.complete(pid, token, Err(Errno::Other(EINVAL)), None, false);
         };

@@ -130,7 +130,8 @@ impl World {
             Actor::Client(at) => {
                 let mut state = self.state.borrow_mut();
                 let client = &mut self.clients[at];
-                match client.step(&mut state, &self.listeners, self.drain_at) {
+                let listeners = state.listeners.clone();
+                match client.step(&mut state, &listeners, self.drain_at) {
                     Err(_) if self.gave_up => {
                         client.leave(&mut state);
                         Ok(())

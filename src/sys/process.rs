@@ -91,6 +91,23 @@ pub fn threads() -> Result<usize, Failed> {
     Ok(numbers_in("/proc/self/task")?.len())
 }
 
+/// Bytes of memory that a process has resident (proc(5)); `shared_out`: each shared page counts for
+/// its share only (PSS), which costs the kernel a walk over all of them.
+#[must_use]
+pub fn memory(pid: u32, shared_out: bool) -> Option<u64> {
+    if !shared_out {
+        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+        let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+        // SAFETY: no pointers.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        return pages.checked_mul(u64::try_from(page).ok()?);
+    }
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 /// All open descriptors of this process, in order.
 ///
 /// # Errors

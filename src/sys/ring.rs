@@ -110,6 +110,9 @@ impl TwoParts {
 /// returns the exit code.
 pub type Launch = Box<dyn FnMut(&crate::io::WorkerPlan<'_>, Fd) -> i32>;
 
+/// Makes one more listener in the group of an address, by index into the pool's addresses.
+pub type Listen = Box<dyn FnMut(u16) -> Result<Fd, Errno>>;
+
 /// One io_uring of this process, used by the thread that made it.
 pub struct Ring {
     // Dropped by hand, in this order: the halves, the ring, then the memory it used. Memory of
@@ -127,6 +130,7 @@ pub struct Ring {
     enter_flags: u32,
     message_bytes: usize,
     pub(super) launch: Option<Launch>,
+    pub(super) listen: Option<Listen>,
     /// The children that were spawned and not yet reaped: pidfd to pid.
     pub(super) children: BTreeMap<i32, u32>,
 }
@@ -177,6 +181,7 @@ impl Ring {
             enter_flags,
             message_bytes: settings.message_bytes.min(MESSAGE_MAX),
             launch: None,
+            listen: None,
             children: BTreeMap::new(),
         })
     }
@@ -184,6 +189,11 @@ impl Ring {
     /// Lets this ring's process spawn workers: only the master's does.
     pub fn set_launch(&mut self, launch: Launch) {
         self.launch = Some(launch);
+    }
+
+    /// Lets this ring's process make listeners while it runs: only the master's does.
+    pub fn set_listen(&mut self, listen: Listen) {
+        self.listen = Some(listen);
     }
 
     pub(super) fn push(&mut self, entry: &squeue::Entry) {

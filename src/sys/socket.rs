@@ -247,16 +247,23 @@ pub fn close(fd: Fd) {
 ///
 /// Out of descriptors or memory.
 pub fn seqpacket_pair() -> Result<(Fd, Fd), Errno> {
+    unix_pair(libc::SOCK_SEQPACKET)
+}
+
+/// Both ends of a connection, neither of which blocks: SOCK_STREAM, close-on-exec.
+///
+/// # Errors
+///
+/// Out of descriptors or memory.
+pub fn stream_pair() -> Result<(Fd, Fd), Errno> {
+    unix_pair(libc::SOCK_STREAM | libc::SOCK_NONBLOCK)
+}
+
+fn unix_pair(kind: libc::c_int) -> Result<(Fd, Fd), Errno> {
     let mut pair = [-1; 2];
+    let kind = kind | libc::SOCK_CLOEXEC;
     // SAFETY: fills an array of two.
-    check(unsafe {
-        libc::socketpair(
-            libc::AF_UNIX,
-            libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC,
-            0,
-            pair.as_mut_ptr(),
-        )
-    })?;
+    check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, pair.as_mut_ptr()) })?;
     Ok((Fd::new(pair[0]), Fd::new(pair[1])))
 }
 

@@ -48,4 +48,16 @@ impl Processes for Ring {
     fn spare(&mut self) -> Result<Fd, Errno> {
         socket::spare()
     }
+
+    fn listen(&mut self, address: u16) -> Result<Fd, Errno> {
+        self.listen.as_mut().map_or(Err(Errno::Denied), |listen| listen(address))
+    }
+
+    fn pair(&mut self) -> Result<(Fd, Fd), Errno> {
+        socket::stream_pair()
+    }
+
+    fn memory(&mut self, pid: u32, shared_out: bool) -> Option<u64> {
+        process::memory(pid, shared_out)
+    }
 }

@@ -4,7 +4,7 @@
 use crate::config::{Config, Mode};
 use crate::event::Event;
 use crate::http::{Handler, Http};
-use crate::io::{Completion, Instant};
+use crate::io::{Completion, Instant, Purpose};
 use crate::ipc::board::Board;
 use crate::master::balancer::{Balancer, LeastConnections};
 use crate::master::{Master, MasterListener, Parts, Report};
@@ -133,6 +133,9 @@ impl SimulatedPool {
             signals: world.signals(master),
             board,
             workers,
+            workers_max: workers,
+            mode: if shared { Mode::Shared } else { Mode::Centralized },
+            groups: vec![0],
             balancer: Box::new(balancer),
             pid1: false,
             seed,
@@ -228,6 +231,7 @@ fn run_workers<H: Handler + 'static>(
                 channel: boot.channel,
                 signals: Some(boot.signals),
                 listeners: boot.listeners,
+                waits: boot.purpose == Purpose::Succeed,
                 line: board.line(boot.line),
                 access_log: None,
             };

@@ -54,7 +54,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         let room = self.connections.len() < self.limits.connections;
         self.tell_full(!room);
         self.accept_pause = self.accept_pause.filter(|until| *until > self.now);
-        if !room || !self.drain.is_serving() || self.accept_pause.is_some() {
+        if !room || self.waits || !self.drain.is_serving() || self.accept_pause.is_some() {
             return;
         }
         for (index, listener) in (0..).zip(&mut self.listeners) {
@@ -69,7 +69,8 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     /// that nobody waits in a queue that nobody reads.
     fn tell_full(&mut self, is_full: bool) {
         self.told_full &= is_full;
-        if is_full && !self.told_full && !self.passing && !self.listeners.is_empty() {
+        let reads = !self.waits && !self.listeners.is_empty();
+        if is_full && !self.told_full && !self.passing && reads {
             self.told_full = true;
             self.say(&Control::worker_full(self.slot, self.stamp()));
         }
@@ -144,6 +145,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
                 let time = control.drain().unwrap_or(self.limits.drain);
                 self.begin_drain(time, control.hands_back());
             }
+            Ok(control) if control.kind == MessageType::Serve => self.waits = false,
             // What a newer master says and we do not know is no reason to stop serving.
             Ok(_) | Err(_) => {}
         }
@@ -259,7 +261,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         self.line.set_state(WorkerState::Draining);
         // What the kernel has queued for us came before the drain: it is still served.
         for index in 0..self.listeners.len() {
-            while self.accept_some(index, ACCEPTS_A_PASS) {}
+            while !self.waits && self.accept_some(index, ACCEPTS_A_PASS) {}
             self.listeners[index].left_over = false;
             if self.listeners[index].armed {
                 self.unwatch(index);
@@ -279,7 +281,13 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     pub(super) fn cut_all(&mut self) {
         debug_assert_eq!(self.drain, Drain::Cutting);
         for key in self.connections.keys() {
-            self.finish(key, CloseReason::DrainDeadline);
+            // Who has its last answer and only leaves its side open is not cut.
+            let reason = match self.connections.get_mut(key).map(|connection| connection.phase) {
+                Some(Phase::Lingering(reason)) => reason,
+                Some(Phase::Open | Phase::Leaving | Phase::Closing(_) | Phase::Joining(_))
+                | None => CloseReason::DrainDeadline,
+            };
+            self.finish(key, reason);
         }
     }
 

@@ -46,6 +46,8 @@ pub struct Parts {
     pub signals: Option<Fd>,
     /// Its own listeners (shared-socket mode), by index into the pool's addresses.
     pub listeners: Vec<(u16, Fd)>,
+    /// It leaves those listeners alone until the master says `serve`: another worker reads them.
+    pub waits: bool,
     /// Its line on the board.
     pub line: Line,
     /// Where requests are logged: a file opened for appending.
@@ -131,6 +133,8 @@ pub struct Worker<I: Io, P: Protocol> {
     channel: Option<Fd>,
     signals: Option<Fd>,
     listeners: Vec<Listener>,
+    /// Somebody else reads those listeners, until we are told to.
+    waits: bool,
     connections: Slots<Connection<P::Connection>>,
     timers: Timers,
     drain: Drain,
@@ -188,6 +192,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             channel: Some(parts.channel),
             signals: parts.signals,
             listeners: parts.listeners.into_iter().map(listener).collect(),
+            waits: parts.waits,
             connections: Slots::with_capacity(limits.connections.min(1 << 16)),
             timers: Timers::new(now),
             drain: Drain::default(),

@@ -41,7 +41,7 @@ const PROOFS: &[(&str, fn())] = &[
 
 /// Options whose effect no client of `ringfort serve` can bring about. Their proofs are next to the
 /// code that obeys them.
-const ELSEWHERE: [&str; 3] = [
+const ELSEWHERE: [&str; 14] = [
     // src/master/tests.rs: no worker of the command takes longer than the shortest time that can
     // be set.
     "boot_timeout",
@@ -49,6 +49,18 @@ const ELSEWHERE: [&str; 3] = [
     "fallback_cpus",
     // tests/security: only a worker that has gone astray says so much.
     "message_max",
+    // tests/reload: they act when new workers take over from old ones, or when the pool ends.
+    "workers_max",
+    "lame_duck",
+    "surge",
+    "probe_timeout",
+    "canary_workers",
+    "canary_time",
+    "recycle_requests",
+    "recycle_age",
+    "recycle_rss",
+    "recycle_pss",
+    "max_unavailable",
 ];
 
 #[test]

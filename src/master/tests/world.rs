@@ -4,7 +4,7 @@ use crate::config::{Balancing, Config};
 use crate::event::Event;
 use crate::io::{
     Batch, Buf, Child, Completion, Errno, Exit, Fd, Half, Instant, Io, Kind, Message, Op, Owned,
-    Processes, SendNow, Signal, Token, WorkerPlan,
+    Processes, Purpose, SendNow, Signal, Token, WorkerPlan,
 };
 use crate::ipc::board::Board;
 use crate::ipc::handoff::{Handoff, is_handoff};
@@ -32,11 +32,15 @@ struct Held {
 #[derive(Debug)]
 enum What {
     Accept,
-    Poll { seen: bool },
+    Poll {
+        seen: bool,
+    },
     Recv,
     Pass(Batch),
     Receive,
     Read(Box<[u8]>),
+    /// A probe: nobody answers it here, unless told to.
+    Send,
 }
 
 /// A worker as its master sees it from outside.
@@ -44,6 +48,13 @@ enum What {
 pub(super) struct Process {
     pub(super) slot: u32,
     pub(super) line: u32,
+    pub(super) purpose: Purpose,
+    pub(super) epoch: u32,
+    pub(super) settings: Vec<(String, String)>,
+    /// It may read listeners of its own.
+    pub(super) listeners: usize,
+    /// What the master told it, by name.
+    pub(super) heard: Vec<String>,
     pidfd: i32,
     channel: i32,
     /// Messages to the master.
@@ -85,8 +96,12 @@ pub(super) struct Kernel {
     /// What connections got from the master.
     pub(super) refused: BTreeSet<Client>,
     pub(super) strangers: u32,
+    /// The answers to probes, once there are any, by the connection.
+    pub(super) probes: BTreeMap<Client, Option<String>>,
     /// How often `wait` was called.
     pub(super) waits: u64,
+    /// What every worker has resident.
+    pub(super) memory: Option<u64>,
 }
 
 fn count(len: usize) -> u32 {
@@ -186,6 +201,13 @@ impl Kernel {
                 }
                 true
             }
+            What::Send => {
+                self.complete(token, Ok(1), false);
+                false
+            }
+            What::Read(buffer) if self.clients.contains_key(&fd) => {
+                self.step_probe(token, fd, buffer)
+            }
             What::Read(buffer) => {
                 let Some(signal) = self.signals.pop_front() else { return true };
                 buffer[..4].copy_from_slice(&signal.to_ne_bytes());
@@ -194,6 +216,20 @@ impl Kernel {
                 false
             }
         }
+    }
+
+    fn step_probe(&mut self, token: Token, fd: i32, buffer: &mut Box<[u8]>) -> bool {
+        let client = self.clients[&fd];
+        let Some(answer) = self.probes.get_mut(&client).and_then(Option::take) else {
+            return true;
+        };
+        let end = answer.len();
+        buffer[..end].copy_from_slice(answer.as_bytes());
+        // The next read finds the end.
+        self.probes.insert(client, Some(String::new()));
+        self.owned.insert(token, Owned::Buffer(std::mem::take(buffer)));
+        self.complete(token, Ok(count(end)), false);
+        false
     }
 
     fn pass(&mut self, channel: i32, batch: &Batch) -> Result<u32, Errno> {
@@ -243,7 +279,8 @@ impl Io for World {
                 kernel.complete(token, Ok(0), false);
                 return;
             }
-            Op::Send(..) | Op::Write(..) => panic!("the master does not"),
+            Op::Send(fd, ..) => (fd, What::Send),
+            Op::Write(..) => panic!("the master does not"),
         };
         let fd = fd.raw();
         assert!(kernel.open.contains(&fd), "{what:?} on a closed descriptor");
@@ -292,7 +329,13 @@ impl Io for World {
     }
 
     fn shutdown(&mut self, fd: &Fd, _: Half) {
-        assert!(self.0.borrow().open.contains(&fd.raw()));
+        let mut kernel = self.0.borrow_mut();
+        assert!(kernel.open.contains(&fd.raw()));
+        // A read that waits finds the end.
+        let client = kernel.clients.get(&fd.raw()).copied();
+        if let Some(probe) = client.and_then(|client| kernel.probes.get_mut(&client)) {
+            probe.get_or_insert_default();
+        }
     }
 
     fn close(&mut self, fd: Fd) {
@@ -323,6 +366,11 @@ impl Processes for World {
         kernel.processes.push(Process {
             slot: plan.slot,
             line: plan.line,
+            purpose: plan.purpose,
+            epoch: plan.epoch,
+            settings: plan.settings.to_vec(),
+            listeners: plan.listeners.len(),
+            heard: Vec::new(),
             pidfd: pidfd.raw(),
             channel: channel.raw(),
             says: VecDeque::new(),
@@ -373,6 +421,28 @@ impl Processes for World {
         }
         Ok(kernel.fd())
     }
+
+    fn listen(&mut self, _: u16) -> Result<Fd, Errno> {
+        let mut kernel = self.0.borrow_mut();
+        let fd = kernel.fd();
+        kernel.queues.insert(fd.raw(), VecDeque::new());
+        Ok(fd)
+    }
+
+    fn pair(&mut self) -> Result<(Fd, Fd), Errno> {
+        let mut kernel = self.0.borrow_mut();
+        let (ours, theirs) = (kernel.fd(), kernel.fd());
+        kernel.next_client += 1;
+        let client = kernel.next_client;
+        kernel.clients.insert(ours.raw(), client);
+        kernel.clients.insert(theirs.raw(), client);
+        kernel.probes.insert(client, None);
+        Ok((ours, theirs))
+    }
+
+    fn memory(&mut self, _: u32, _: bool) -> Option<u64> {
+        self.0.borrow().memory
+    }
 }
 
 /// A master in its world, and what the test may do to both.
@@ -411,7 +481,7 @@ impl Stage {
             .collect();
         let raw: Vec<i32> = listeners.iter().map(|listener| listener.fd.raw()).collect();
         kernel.borrow_mut().queues = raw.iter().map(|&fd| (fd, VecDeque::new())).collect();
-        let lines = 3 * workers;
+        let lines = 5 * 8;
         let words = (0..Board::words(lines)).map(|_| AtomicU64::new(0));
         let board = Board::create(Vec::leak(words.collect()), lines);
         let events = Rc::new(RefCell::new(Vec::new()));
@@ -421,6 +491,12 @@ impl Stage {
             signals: kernel.borrow_mut().fd(),
             board,
             workers,
+            workers_max: 8,
+            mode: match mode {
+                Mode::Centralized => crate::config::Mode::Centralized,
+                Mode::Shared => crate::config::Mode::Shared,
+            },
+            groups: vec![0],
             balancer: balancer::balancer(Balancing::LeastConnections, Weights::default()),
             pid1: false,
             seed: 42,
@@ -519,6 +595,7 @@ impl Stage {
             if !is_handoff(&bytes) {
                 let message = message::Message::parse(&bytes, 1024).unwrap();
                 told |= message.kind == message::MessageType::Shutdown;
+                process.heard.push(message.kind.name().to_owned());
                 continue;
             }
             let handoff = Handoff::decode(&bytes).unwrap();
@@ -620,7 +697,11 @@ impl Kernel {
                 let process = self.processes.iter().find(|p| p.channel == held.fd).unwrap();
                 process.hung_up || !process.says.is_empty()
             }
-            What::Read(_) => !self.signals.is_empty(),
+            What::Send => true,
+            What::Read(_) => match self.clients.get(&held.fd) {
+                Some(client) => self.probes.get(client).is_some_and(Option::is_some),
+                None => !self.signals.is_empty(),
+            },
         }
     }
 }

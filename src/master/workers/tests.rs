@@ -10,11 +10,16 @@ fn at(millis: u64) -> Instant {
     Instant::default().after(Duration::from_millis(millis))
 }
 
+/// The spawn of a life of slot 0 for its slot.
+fn spawn(generation: u32, line: u32) -> Action {
+    Action::Spawn { slot: 0, generation, line, epoch: 0, purpose: Purpose::Serve }
+}
+
 /// A table with one slot, whose life on line 0 stands in this state at 100 ms.
 fn in_state(name: &str) -> Workers {
     let mut workers = Workers::new(1, 3, BOOT, 7);
     let first = workers.poll(at(0));
-    assert_eq!(first, Some(Action::Spawn { slot: 0, generation: 0, line: 0 }));
+    assert_eq!(first, Some(spawn(0, 0)));
     workers.spawned(0, 0, at(0));
     if name == "Booting" {
         return workers;
@@ -211,7 +216,7 @@ fn a_line_is_used_again_only_when_it_was_forgotten_and_each_life_has_its_generat
     let mut seen = Vec::new();
     for n in 0..6 {
         let now = at(2000 * n);
-        while let Some(Action::Spawn { slot, generation, line }) = workers.poll(now) {
+        while let Some(Action::Spawn { slot, generation, line, .. }) = workers.poll(now) {
             seen.push((generation, line));
             workers.spawned(slot, line, now);
         }
@@ -231,7 +236,7 @@ fn a_worker_that_leaves_has_its_successor_at_once_and_is_killed_when_it_stays_to
     let mut workers = in_state("Ready");
     workers.leaves(0, at(700), at(101));
     assert_eq!(workers.reader(0), None);
-    assert_eq!(workers.poll(at(101)), Some(Action::Spawn { slot: 0, generation: 1, line: 1 }));
+    assert_eq!(workers.poll(at(101)), Some(spawn(1, 1)));
     workers.spawned(0, 1, at(101));
     let reason = KillReason::DrainTimeout;
     assert_eq!(workers.poll(at(700)), Some(Action::Kill { line: 0, reason, first: true }));

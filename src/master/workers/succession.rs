@@ -1,0 +1,171 @@
+//! Who succeeds whom in a slot, and which slots are parked. Pure.
+//!
+//! A candidate boots beside the worker it is to succeed, and takes over when it has proved itself;
+//! until then the slot's worker serves, dies and is spawned anew as if there were no candidate.
+
+use super::{Candidate, Life, Next, Slot, State, Workers};
+use crate::event::KillReason;
+use crate::io::{Instant, Purpose};
+
+/// What a life is to its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It fills the slot, or filled it until it was told to drain.
+    Incumbent,
+    /// It is to succeed the one that fills the slot, and takes no connections yet.
+    Candidate,
+    /// As a candidate, but it takes its share of connections, on trial.
+    Trial,
+    /// It only reads the configuration.
+    Check,
+}
+
+/// Which life is to be spawned beside the one that fills a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Of which epoch.
+    pub epoch: u32,
+    /// [`Purpose::Succeed`], or [`Purpose::Check`].
+    pub purpose: Purpose,
+}
+
+impl Workers {
+    /// A candidate for this slot is to be spawned; there is none yet.
+    pub fn want(&mut self, slot: u32, wanted: Wanted) {
+        let entry = &mut self.slots[slot as usize];
+        assert_eq!(entry.candidate, None, "slot {slot} has a candidate");
+        entry.candidate = Some(Candidate::Wanted(wanted));
+    }
+
+    /// The candidate was forked, as `poll` asked.
+    pub fn candidate_spawned(&mut self, slot: u32, line: u32, wanted: Wanted, now: Instant) {
+        let role = if wanted.purpose == Purpose::Check { Role::Check } else { Role::Candidate };
+        self.born(slot, line, role, wanted.epoch, now);
+        self.slots[slot as usize].candidate = Some(Candidate::Life(line));
+    }
+
+    /// The line of the slot's candidate, once it is forked.
+    #[must_use]
+    pub fn candidate(&self, slot: u32) -> Option<u32> {
+        match self.slots.get(slot as usize)?.candidate {
+            Some(Candidate::Life(line)) => Some(line),
+            Some(Candidate::Wanted(_)) | None => None,
+        }
+    }
+
+    /// The slot has no candidate any more: it died, or is given up and killed.
+    pub fn give_up(&mut self, slot: u32, now: Instant) {
+        let line = self.candidate(slot);
+        self.slots[slot as usize].candidate = None;
+        if let Some(line) = line {
+            self.kill(line, now);
+        }
+    }
+
+    /// The candidate is none any more, and lives on: it is to drain.
+    pub fn release(&mut self, slot: u32) {
+        self.slots[slot as usize].candidate = None;
+    }
+
+    /// The candidate takes connections, on trial.
+    pub fn try_out(&mut self, slot: u32) {
+        if let Some(line) = self.candidate(slot)
+            && let Some(life) = self.lives.get_mut(&line)
+        {
+            life.role = Role::Trial;
+        }
+    }
+
+    /// The candidate fills the slot from now on. Gives back the line of the one before it, which is
+    /// to drain; `None` if the slot had none.
+    pub fn promote(&mut self, slot: u32) -> Option<u32> {
+        let line = self.candidate(slot)?;
+        let life = self.lives.get_mut(&line)?;
+        life.role = Role::Incumbent;
+        let epoch = life.epoch;
+        let entry = &mut self.slots[slot as usize];
+        (entry.candidate, entry.epoch, entry.failures) = (None, epoch, 0);
+        match std::mem::replace(&mut entry.next, Next::Life(line)) {
+            Next::Life(before) => Some(before),
+            Next::Spawn(_) | Next::Never => None,
+        }
+    }
+
+    /// The slot is filled by nobody any more. Gives back the line of the one that did, which is to
+    /// drain.
+    pub fn park(&mut self, slot: u32) -> Option<u32> {
+        let entry = &mut self.slots[slot as usize];
+        match std::mem::replace(&mut entry.next, Next::Never) {
+            Next::Life(line) => Some(line),
+            Next::Spawn(_) | Next::Never => None,
+        }
+    }
+
+    /// The slot is filled again, by a worker of this epoch; made if there is none of this number
+    /// yet.
+    pub fn unpark(&mut self, slot: u32, epoch: u32, now: Instant) {
+        while self.slots() <= slot {
+            self.slots.push(Slot::new(Next::Never, epoch));
+        }
+        let entry = &mut self.slots[slot as usize];
+        if entry.next == Next::Never && !self.stopping {
+            (entry.next, entry.epoch, entry.failures) = (Next::Spawn(now), epoch, 0);
+        }
+    }
+
+    /// Whether nobody is to fill the slot.
+    #[must_use]
+    pub fn is_parked(&self, slot: u32) -> bool {
+        self.slots.get(slot as usize).is_none_or(|slot| slot.next == Next::Never)
+    }
+
+    /// The slots that are filled, or to be.
+    pub fn active(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.slots()).filter(|&slot| !self.is_parked(slot))
+    }
+
+    /// The line of the worker that fills a slot.
+    #[must_use]
+    pub fn incumbent(&self, slot: u32) -> Option<u32> {
+        match self.slots.get(slot as usize)?.next {
+            Next::Life(line) => Some(line),
+            Next::Spawn(_) | Next::Never => None,
+        }
+    }
+
+    /// Whether every slot that is to be filled has a worker that serves.
+    #[must_use]
+    pub fn all_ready(&self) -> bool {
+        self.active().all(|slot| {
+            self.incumbent(slot).and_then(|line| self.life(line)).is_some_and(Life::takes)
+        })
+    }
+
+    /// The lives to be killed so that besides this epoch at most so many older ones are alive.
+    #[must_use]
+    pub fn beyond_epochs(&self, epoch: u32, olds: usize) -> Vec<u32> {
+        let alive = |life: &&Life| life.state != State::Dead && life.epoch != epoch;
+        let mut epochs: Vec<u32> = self.lives.values().filter(alive).map(|l| l.epoch).collect();
+        epochs.sort_unstable();
+        epochs.dedup();
+        let over = epochs.len().saturating_sub(olds);
+        let doomed = |life: &Life| alive(&life) && epochs[..over].contains(&life.epoch);
+        self.lives().filter(|(_, life)| doomed(life)).map(|(line, _)| line).collect()
+    }
+
+    /// It is to be killed at the next `poll`, for this reason.
+    pub fn kill_for(&mut self, line: u32, reason: KillReason, now: Instant) {
+        if let Some(life) = self.running(line) {
+            life.asked = true;
+            life.deadline = Some((now, reason));
+        }
+    }
+
+    /// New lives may take so long to say READY.
+    pub fn set_boot_timeout(&mut self, timeout: std::time::Duration) {
+        self.boot_timeout = timeout;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! The end of a pool: its order, its deadline, and what happens when it meets a reload.
+
+use crate::client::PATIENCE;
+use crate::harness::Case;
+use crate::pool::Pool;
+use crate::raw;
+use crate::server::{Stopwatch, eventually, gone};
+use std::time::Duration;
+
+pub(crate) const CASES: &[Case] = &[
+    ("ends::shared::fifty_slow_requests_are_answered_whole", || fifty("shared")),
+    ("ends::centralized::fifty_slow_requests_are_answered_whole", || fifty("centralized")),
+    ("ends::beyond_the_deadline_is_cut_and_counted", beyond),
+    ("ends::a_lame_duck_still_accepts", lame_duck),
+    ("ends::term_during_a_reload_ends_the_pool", term_during_reload),
+    ("ends::hup_during_a_drain_is_ignored", hup_during_drain),
+    ("ends::as_soon_as_it_is_empty", empty),
+];
+
+fn fifty(mode: &str) {
+    let mut pool = Pool::start(&format!("mode {mode}"), 4);
+    let mut clients: Vec<_> = (0..50).map(|_| pool.client()).collect();
+    for client in &mut clients {
+        client.ask("/slow").expect("it is open");
+    }
+    // What is in the kernel's buffers when the drain begins is answered too.
+    pool.signal(libc::SIGTERM);
+    for mut client in clients {
+        let reply = client.reply().expect("it was under way");
+        assert_eq!((reply.status, reply.text().as_str()), (200, "slow"));
+        assert_eq!(reply.header("connection"), Some("close"));
+        assert!(client.is_closed());
+    }
+    assert_eq!(pool.server.exit_code(PATIENCE), Some(0), "{}", pool.log());
+    let books = pool.books();
+    books.check();
+    assert_eq!((books.get("accepted"), books.get("served"), books.get("cut")), (50, 50, 0));
+}
+
+fn beyond() {
+    let mut pool = Pool::start("mode shared\ndrain_timeout 1s", 2);
+    let mut slow = pool.client();
+    slow.ask("/slow").expect("it is open");
+    let mut never = pool.client();
+    never.ask("/never").expect("it is open");
+    // Both have been read: the worker answers something else on another connection afterwards.
+    for _ in 0..20 {
+        pool.who();
+    }
+    pool.signal(libc::SIGTERM);
+    assert_eq!(slow.reply().expect("in time").text(), "slow");
+    assert!(never.is_closed(), "cut");
+    assert_eq!(pool.server.exit_code(2 * PATIENCE), Some(1), "{}", pool.log());
+    let books = pool.books();
+    books.check();
+    assert_eq!((books.get("drain_deadline"), books.get("drained_cut")), (1, 1));
+}
+
+fn lame_duck() {
+    let mut pool = Pool::start("mode shared\nlame_duck 1s", 2);
+    let began = Stopwatch::start();
+    pool.signal(libc::SIGTERM);
+    pool.await_log("draining");
+    let mut kept = pool.connect();
+    assert_eq!(kept.get("/").expect("still welcome").header("connection"), None);
+    assert_eq!(pool.server.exit_code(2 * PATIENCE), Some(0), "{}", pool.log());
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+fn term_during_reload() {
+    let mut pool = Pool::start("boot_timeout 60s", 2);
+    pool.set_manners("hang");
+    let mut client = pool.client();
+    client.ask("/slow").expect("it is open");
+    pool.signal(libc::SIGHUP);
+    let all = eventually("a successor", PATIENCE, || {
+        let workers = pool.workers();
+        let spawned = pool.log().matches("worker spawned").count() == 3;
+        (workers.len() == 3 && spawned).then_some(workers)
+    });
+    pool.signal(libc::SIGTERM);
+    assert!(pool.await_end("reload").contains("failed: the pool drains"));
+    assert_eq!(client.reply().expect("it was under way").text(), "slow");
+    assert_eq!(pool.server.exit_code(2 * PATIENCE), Some(0), "{}", pool.log());
+    gone(&all, Duration::ZERO);
+}
+
+fn hup_during_drain() {
+    let mut pool = Pool::start("mode shared", 2);
+    let mut client = pool.client();
+    client.ask("/slow").expect("it is open");
+    pool.signal(libc::SIGTERM);
+    pool.await_log("draining");
+    for signal in [libc::SIGHUP, libc::SIGUSR1, libc::SIGTTIN, libc::SIGTTOU, libc::SIGWINCH] {
+        raw::signal(pool.pid(), signal);
+    }
+    pool.await_log("signal 1 ignored: the pool drains");
+    assert_eq!(client.reply().expect("it was under way").text(), "slow");
+    assert_eq!(pool.server.exit_code(2 * PATIENCE), Some(0), "{}", pool.log());
+    assert!(!pool.log().contains("begins: epoch"), "{}", pool.log());
+}
+
+/// The deadline is long; nobody is waited for.
+fn empty() {
+    let mut pool = Pool::start("drain_timeout 300s", 2);
+    pool.who();
+    pool.signal(libc::SIGTERM);
+    assert_eq!(pool.server.exit_code(PATIENCE), Some(0), "{}", pool.log());
+}
