@@ -10,6 +10,7 @@ mod adopt;
 mod close;
 pub mod drain;
 mod flush;
+mod host;
 pub mod in_flight;
 mod log;
 mod receive;
@@ -268,6 +269,11 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             }
             self.wait(deadline, &mut done);
         }
+    }
+
+    /// Connections that are not over, with those that the protocol took away.
+    fn held(&self) -> usize {
+        self.connections.len() + self.protocol.taken()
     }
 
     fn tick(&mut self) {
