@@ -3,17 +3,18 @@
 use crate::config::{Config, Mode};
 use crate::error::{Error, ErrorKind};
 use crate::http::rate::RateTable;
-use crate::http::{Handler, Http, Request, Response};
+use crate::http::{Http, Request, Response};
 use crate::io::{Address, Fd, WorkerPlan};
 use crate::ipc::board::Board;
 use crate::ipc::message::{CONTROL_MAX, Message};
 use crate::master::{Master, MasterListener, Parts, balancer};
 use crate::pool::{Hooks, Started, WorkerInfo, recommended};
+use crate::server::{Born, Job};
 use crate::sys::ring::{Ring, RingSettings};
 use crate::sys::socket::{self, FileId, Options};
 use crate::sys::{clock, file, probe, process, scm, shm, signal};
 use crate::system::SystemInfo;
-use crate::worker::{self, Worker};
+use crate::worker;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -41,10 +42,10 @@ const SPARE_FDS: u64 = 64;
 const _: () = assert!(worker::slot_bytes::<Http<fn(&Request<'_>, &mut Response)>>() <= 256);
 
 /// Becomes the master of a pool; returns when it has drained.
-pub(crate) fn run<H: Handler, E: fmt::Display>(
+pub(crate) fn run<E: fmt::Display>(
     mut config: Config,
     mut hooks: Hooks,
-    factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
+    factory: impl FnMut(&WorkerInfo) -> Result<Job, E> + 'static,
 ) -> Result<(), Error> {
     if process::threads().map_err(|failed| failed.error("/proc"))? > 1 {
         let context = "this process has more than one thread and would fork";
@@ -176,11 +177,11 @@ impl Bound {
 }
 
 /// What a forked child does: keep what is its own, make a ring and a handler, serve, end.
-fn launch<H: Handler, E: fmt::Display>(
+fn launch<E: fmt::Display>(
     config: Config,
     board: Board,
     inherited: Vec<i32>,
-    mut factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
+    mut factory: impl FnMut(&WorkerInfo) -> Result<Job, E> + 'static,
 ) -> Result<crate::sys::ring::Launch, Error> {
     let rate = rate_table(&config)?;
     let master = process::id();
@@ -201,8 +202,8 @@ fn launch<H: Handler, E: fmt::Display>(
             Err(errno) => return boot_failed(&channel, &format!("io_uring: {errno}")),
         };
         let info = WorkerInfo::new(plan.slot, plan.generation, board);
-        let handler = match factory(&info) {
-            Ok(handler) => handler,
+        let job = match factory(&info) {
+            Ok(job) => job,
             Err(error) => return boot_failed(&channel, &error.to_string()),
         };
         let access_log = match config.access_log().map(file::open_log).transpose() {
@@ -214,9 +215,14 @@ fn launch<H: Handler, E: fmt::Display>(
         let slot = plan.slot;
         let parts =
             worker::Parts { slot, channel, signals: Some(signals), listeners, line, access_log };
-        let http = Http::new(handler, &config).with_rate_limit(rate.clone());
-        Worker::new(ring, http, parts, &config).run();
-        0
+        let born = Born { ring, parts, config: config.clone(), rate: rate.clone() };
+        match job(born) {
+            Ok(()) => 0,
+            Err(failed) => {
+                eprintln!("ringfort: worker {slot}: {failed:?}");
+                EXIT_BOOT_FAILED
+            }
+        }
     }))
 }
 

@@ -25,6 +25,7 @@ pub mod protocol;
 #[cfg(feature = "sim")]
 #[doc(hidden)]
 pub mod sim;
+pub mod server;
 pub mod stats;
 #[doc(hidden)]
 pub mod sys;

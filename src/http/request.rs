@@ -29,6 +29,11 @@ impl<'a> Request<'a> {
         Self { head, body, token: cx.token, fd: cx.fd, lookup: cx.lookup, proxies }
     }
 
+    /// How to find the peer's address; for as long as the connection is open.
+    pub(crate) fn socket(&self) -> (Fd, fn(&Fd) -> Option<SocketAddr>) {
+        (Fd::new(self.fd.raw()), self.lookup)
+    }
+
     /// The connection it came on.
     pub(crate) fn token(&self) -> Token {
         self.token
@@ -162,7 +167,7 @@ fn hex(digit: Option<&u8>) -> Option<u8> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::config::Config;
     use crate::http::head::{HeadLimits, Storage, parse};

@@ -35,6 +35,8 @@ pub mod clock;
 pub mod errno;
 pub mod file;
 pub mod log;
+pub mod notify;
+pub mod owned;
 pub mod probe;
 pub mod process;
 pub mod ring;

@@ -2,6 +2,7 @@
 
 use super::buffers::{Buffers, GROUP};
 use super::errno::{errno, last};
+use super::notify::Notify;
 use super::scm::{InMessage, OutMessage};
 use super::{clock, socket};
 use crate::io::{
@@ -14,6 +15,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 
 const ENTER_GETEVENTS: u32 = 1 << 0;
@@ -108,7 +110,7 @@ pub struct Ring {
     // Dropped by hand, in this order: the halves, the ring, then the memory it used. Memory of
     // operations that still run is leaked: the kernel lets go of it later than we do.
     submitter: ManuallyDrop<Submitter<'static>>,
-    submissions: ManuallyDrop<SubmissionQueue<'static>>,
+    pub(super) submissions: ManuallyDrop<SubmissionQueue<'static>>,
     completions: ManuallyDrop<CompletionQueue<'static>>,
     ring: NonNull<IoUring>,
     buffers: ManuallyDrop<Buffers>,
@@ -119,6 +121,9 @@ pub struct Ring {
     now: Cell<Instant>,
     enter_flags: u32,
     message_bytes: usize,
+    /// The ring's own descriptor.
+    pub(super) fd: i32,
+    pub(super) notify: Notify,
     pub(super) launch: Option<Launch>,
     /// The children that were spawned and not yet reaped: pidfd to pid.
     pub(super) children: BTreeMap<i32, u32>,
@@ -151,6 +156,7 @@ impl Ring {
         let enter_flags = ENTER_GETEVENTS
             | ENTER_EXT_ARG
             | if ring.params().is_feature_no_iowait() { ENTER_NO_IOWAIT } else { 0 };
+        let fd = ring.as_raw_fd();
         let ring = NonNull::from(Box::leak(Box::new(ring)));
         // SAFETY: the box was just leaked; it is taken back only in `drop`, after the halves.
         let (mut submitter, submissions, completions) = unsafe { &mut *ring.as_ptr() }.split();
@@ -169,6 +175,8 @@ impl Ring {
             now: Cell::new(clock::monotonic()),
             enter_flags,
             message_bytes: settings.message_bytes.min(MESSAGE_MAX),
+            fd,
+            notify: Notify::default(),
             launch: None,
             children: BTreeMap::new(),
         })
@@ -179,7 +187,7 @@ impl Ring {
         self.launch = Some(launch);
     }
 
-    fn push(&mut self, entry: &squeue::Entry) {
+    pub(super) fn push(&mut self, entry: &squeue::Entry) {
         // SAFETY: all that the entry points to is lent for this `wait` (sends), or parked until its
         // last completion; both outlive the operation.
         while unsafe { self.submissions.push(entry) }.is_err() {
@@ -237,6 +245,7 @@ impl Ring {
             let buf =
                 cqueue::buffer_select(flags).map(|id| self.buffers.take(id, result.unwrap_or(0)));
             if token.kind == Kind::Cancel {
+                self.notify.on_completion(token, cqueue::more(flags));
                 continue;
             }
             if token.kind == Kind::Receive {
@@ -350,6 +359,7 @@ impl Io for Ring {
         deadline: Option<Instant>,
         done: &mut Vec<Completion>,
     ) {
+        self.listen();
         const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
         let mut two_parts = std::mem::take(&mut self.two_parts);
         two_parts.reserve(sends.len());

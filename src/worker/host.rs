@@ -35,8 +35,19 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     /// When to turn again at the latest; in the past if there is work left.
     #[must_use]
     pub fn next_turn(&self) -> Option<Instant> {
-        let eager = self.eager || !self.dirty.is_empty();
-        if eager { Some(self.now) } else { self.deadline() }
+        self.deadline()
+    }
+
+    /// Whether there are answers that the next `wait` will send.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        self.eager || !self.dirty.is_empty()
+    }
+
+    /// The time of its last turn.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.now
     }
 
     /// Who is at the other end of a connection. A system call.
