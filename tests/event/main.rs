@@ -1,0 +1,2 @@
+//! Worker kinds on the real kernel.
+fn main() {}
