@@ -44,7 +44,7 @@ const REQUESTS: u64 = 0;
 
 fn serve(server: &mut Server) -> io::Result<()> {
     let epoll = Epoll::new()?;
-    epoll.add(server.notify_fd(), REQUESTS)?;
+    epoll.add(server.notify_fd()?, REQUESTS)?;
     // Other descriptors of the application are added here, under other names.
     while !server.is_done() {
         if epoll.wait() != Some(REQUESTS) {

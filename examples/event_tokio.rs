@@ -1,6 +1,7 @@
 //! Requests inside tokio: its `AsyncFd` watches the one descriptor of the worker.
 //!
 //! `cargo run --example event_tokio`, then `curl http://127.0.0.1:8080/?ms=20`
+#![expect(unsafe_code, reason = "tokio's way to say that a descriptor stays open")]
 
 use ringfort::Pool;
 use ringfort::server::{Pending, RequestId, Server};
@@ -20,7 +21,9 @@ async fn answer(request: Pending) -> (RequestId, String) {
 
 async fn serve(server: &mut Server) -> io::Result<()> {
     // A duplicate, for tokio to own.
-    let notify = AsyncFd::register(server.notify_fd().try_clone_to_owned()?)?;
+    let notify = server.notify_fd()?.try_clone_to_owned()?;
+    // SAFETY: the `AsyncFd` owns the descriptor, so it is open for as long as it is registered.
+    let notify = unsafe { AsyncFd::register(notify) }?;
     let (sender, mut answers) = unbounded_channel();
     loop {
         while let Some(request) = server.next_request() {

@@ -22,10 +22,10 @@ pub mod network;
 pub mod pool;
 #[doc(hidden)]
 pub mod protocol;
+pub mod server;
 #[cfg(feature = "sim")]
 #[doc(hidden)]
 pub mod sim;
-pub mod server;
 pub mod stats;
 #[doc(hidden)]
 pub mod sys;

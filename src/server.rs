@@ -26,7 +26,7 @@ pub mod tasks;
 
 pub(crate) use born::{Born, Job};
 
-use crate::http::{Handler, Http, OwnedRequest, Owed, Request, Response};
+use crate::http::{Handler, Http, Owed, OwnedRequest, Request, Response};
 use crate::io::{Fd, Instant, Io, Token};
 use crate::worker::{Key, Slots};
 use driver::Driver;
@@ -34,6 +34,7 @@ use mailbox::{Mail, Mailbox};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd};
@@ -319,10 +320,17 @@ impl Server {
     /// Readable when there is something to do: then ask for requests until there is none. For
     /// epoll, level or edge triggered, and all that is built on it. Deadlines, connections of the
     /// master, and answers from other threads make it readable too.
-    pub fn notify_fd(&mut self) -> BorrowedFd<'_> {
+    ///
+    /// # Errors
+    ///
+    /// Out of descriptors.
+    pub fn notify_fd(&mut self) -> io::Result<BorrowedFd<'_>> {
         self.notify = true;
+        let made = self.driver.worker.io().notify_fd().map(drop);
+        made.map_err(|failed| io::Error::from_raw_os_error(failed.number))?;
         self.settle();
-        self.driver.worker.io().notify_fd()
+        let fd = self.driver.worker.io().notify_fd();
+        fd.map_err(|failed| io::Error::from_raw_os_error(failed.number))
     }
 
     /// Serves a connection that was obtained elsewhere: a connected stream socket.
@@ -422,19 +430,26 @@ impl Server {
 
     /// Does everything that can be done without waiting; stops at the first request.
     fn settle(&mut self) {
+        // Right after a sleep there is something; what clears the descriptor then is the pass after.
+        let mut is_first = std::mem::take(&mut self.told_quiet);
         for _ in 0..PASSES_MAX {
             self.read_mail();
             if self.desk.borrow().queued > 0 || self.driver.worker.is_done() {
                 return;
             }
-            self.driver.pass(Some(Instant::default()));
+            let clears = self.notify && !std::mem::take(&mut is_first);
+            if clears {
+                self.driver.worker.io().clear_notify();
+            }
+            let nothing_came = !self.driver.pass(Some(Instant::default()));
             if self.desk.borrow().queued > 0 {
                 return;
             }
             if self.notify {
                 self.driver.set_alarm();
             }
-            if !self.driver.has_work() && self.driver.mailbox.may_sleep() {
+            let is_quiet = (clears && nothing_came) || !self.notify;
+            if is_quiet && !self.driver.has_work() && self.driver.mailbox.may_sleep() {
                 self.told_quiet = true;
                 return;
             }

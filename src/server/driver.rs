@@ -24,14 +24,18 @@ impl<P: Protocol> Driver<P> {
 
     /// Sends what is to be sent, sleeps until something happens or `until`, and handles it. Mail is
     /// left to the caller, who takes it before every pass.
-    pub(crate) fn pass(&mut self, until: Option<Instant>) {
+    ///
+    /// Answers whether anything had completed.
+    pub(crate) fn pass(&mut self, until: Option<Instant>) -> bool {
         let mut deadline = [self.worker.next_turn(), until].into_iter().flatten().min();
         if !self.mailbox.may_sleep() {
             deadline = Some(self.worker.now());
         }
         self.worker.wait(deadline, &mut self.done);
         self.mailbox.awake();
+        let any = !self.done.is_empty();
         self.worker.turn(&mut self.done);
+        any
     }
 
     /// The next of what other threads sent. Wakes are done here.

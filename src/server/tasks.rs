@@ -32,7 +32,7 @@ pub use clock::{Sleep, sleep};
 use super::Born;
 use super::driver::Driver;
 use super::mailbox::{Mailbox, Resume};
-use crate::http::{Handler, OwnedRequest, Outcome, Owed, Request, Response, Stream, Upload};
+use crate::http::{Handler, Outcome, Owed, OwnedRequest, Request, Response, Stream, Upload};
 use crate::io::Fd;
 use crate::sys::errno::Failed;
 use bodies::{Feed, Produced};

@@ -7,7 +7,7 @@ use crate::io::{Fd, Instant, Kind, Token};
 use io_uring::opcode;
 use io_uring::squeue::Flags;
 use io_uring::types::{self, TimeoutFlags, Timespec};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Wakes a ring's `wait` from any thread (eventfd(2)). It stays rung until the end: each ring of it
 /// makes a completion of its own.
@@ -43,6 +43,10 @@ pub(super) struct Notify {
     bell: Option<Fd>,
     /// The kernel has to be asked again to listen.
     deaf: bool,
+    /// Registered: the kernel writes to it with each new completion.
+    written: Option<Bell>,
+    /// What came since it was last cleared was not all for the loop to see.
+    written_for_us: bool,
     /// When the alarm goes off that the kernel holds.
     alarm: Option<Instant>,
     /// Where the kernel reads that time when the submission is passed on.
@@ -61,6 +65,7 @@ fn token(slot: u32) -> u64 {
 impl Notify {
     /// Looks at the completion of a token of kind `Cancel`.
     pub(super) fn on_completion(&mut self, token: Token, more: bool) {
+        self.written_for_us = true;
         match token.slot {
             BELL => self.deaf |= !more,
             ALARM => self.alarm = None,
@@ -117,19 +122,47 @@ impl Ring {
         self.notify.alarm = Some(at);
     }
 
-    /// Whether operations wait for the next `wait` to be passed on.
+    /// Whether there is a reason for another `wait` that its caller does not see: operations to be
+    /// passed on, or a descriptor that is readable because of a bell or an alarm.
     #[must_use]
     pub fn has_queued(&self) -> bool {
-        !self.submissions.is_empty() || self.notify.deaf
+        let is_readable = self.notify.written.is_some() && self.notify.written_for_us;
+        !self.submissions.is_empty() || self.notify.deaf || is_readable
     }
 
-    /// Readable (poll(2), epoll(7)) while there are completions to take: after `wait`, when new
-    /// ones came.
-    #[must_use]
-    pub fn notify_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the ring stays open as long as it is borrowed.
-        unsafe { BorrowedFd::borrow_raw(self.fd) }
+    /// A descriptor that becomes readable when there is something for `wait` to collect. The ring's
+    /// own is not: with DEFER_TASKRUN nobody who polls it is woken (seen on Linux 6.18), but a
+    /// registered eventfd is written.
+    ///
+    /// # Errors
+    ///
+    /// Out of descriptors, or the ring has one already.
+    pub fn notify_fd(&mut self) -> Result<BorrowedFd<'_>, Failed> {
+        if self.notify.written.is_none() {
+            let bell = Bell::new()?;
+            let registered = self.submitter.register_eventfd(bell.0.as_raw_fd());
+            let number = |error: std::io::Error| error.raw_os_error().unwrap_or(0);
+            registered.map_err(|error| Failed { step: "eventfd", number: number(error) })?;
+            self.notify.written = Some(bell);
+        }
+        match &self.notify.written {
+            Some(bell) => Ok(bell.0.as_fd()),
+            None => Err(Failed { step: "eventfd", number: libc::EBADF }),
+        }
+    }
+
+    /// Makes that descriptor unreadable. What comes from now on makes it readable again, so a
+    /// `wait` that collects nothing after this leaves nothing unseen.
+    pub fn clear_notify(&mut self) {
+        self.notify.written_for_us = false;
+        if let Some(bell) = &self.notify.written {
+            let mut count = 0_u64;
+            // SAFETY: fills eight bytes of a local.
+            let _ = unsafe { libc::read(bell.0.as_raw_fd(), (&raw mut count).cast(), WORD) };
+        }
     }
 }
 
 const NANOS: u64 = 1_000_000_000;
+/// Bytes of an eventfd's count.
+const WORD: usize = size_of::<u64>();

@@ -15,7 +15,6 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 
 const ENTER_GETEVENTS: u32 = 1 << 0;
@@ -109,7 +108,7 @@ pub type Launch = Box<dyn FnMut(&crate::io::WorkerPlan<'_>, Fd) -> i32>;
 pub struct Ring {
     // Dropped by hand, in this order: the halves, the ring, then the memory it used. Memory of
     // operations that still run is leaked: the kernel lets go of it later than we do.
-    submitter: ManuallyDrop<Submitter<'static>>,
+    pub(super) submitter: ManuallyDrop<Submitter<'static>>,
     pub(super) submissions: ManuallyDrop<SubmissionQueue<'static>>,
     completions: ManuallyDrop<CompletionQueue<'static>>,
     ring: NonNull<IoUring>,
@@ -121,8 +120,6 @@ pub struct Ring {
     now: Cell<Instant>,
     enter_flags: u32,
     message_bytes: usize,
-    /// The ring's own descriptor.
-    pub(super) fd: i32,
     pub(super) notify: Notify,
     pub(super) launch: Option<Launch>,
     /// The children that were spawned and not yet reaped: pidfd to pid.
@@ -156,7 +153,6 @@ impl Ring {
         let enter_flags = ENTER_GETEVENTS
             | ENTER_EXT_ARG
             | if ring.params().is_feature_no_iowait() { ENTER_NO_IOWAIT } else { 0 };
-        let fd = ring.as_raw_fd();
         let ring = NonNull::from(Box::leak(Box::new(ring)));
         // SAFETY: the box was just leaked; it is taken back only in `drop`, after the halves.
         let (mut submitter, submissions, completions) = unsafe { &mut *ring.as_ptr() }.split();
@@ -175,7 +171,6 @@ impl Ring {
             now: Cell::new(clock::monotonic()),
             enter_flags,
             message_bytes: settings.message_bytes.min(MESSAGE_MAX),
-            fd,
             notify: Notify::default(),
             launch: None,
             children: BTreeMap::new(),
