@@ -215,13 +215,11 @@ fn launch<E: fmt::Display>(
         let slot = plan.slot;
         let parts =
             worker::Parts { slot, channel, signals: Some(signals), listeners, line, access_log };
+        let control = Fd::new(parts.channel.raw());
         let born = Born { ring, parts, config: config.clone(), rate: rate.clone() };
         match job(born) {
             Ok(()) => 0,
-            Err(failed) => {
-                eprintln!("ringfort: worker {slot}: {failed:?}");
-                EXIT_BOOT_FAILED
-            }
+            Err(failed) => boot_failed(&control, &failed.error("the worker").to_string()),
         }
     }))
 }

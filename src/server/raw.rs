@@ -219,6 +219,7 @@ impl Protocol for Raw {
             Some(Address::Unix(_)) => Stream::Unix(owned.into()),
             Some(Address::Tcp(_)) | None => Stream::Tcp(owned.into()),
         };
+        #[expect(clippy::disallowed_methods, reason = "for the application, not for our decisions")]
         let accepted_at = SystemTime::now();
         let metadata = Metadata { worker_id: self.worker_id, peer, local, accepted_at };
         self.taken += 1;
