@@ -107,7 +107,7 @@ fn exchanges(criterion: &mut Criterion) {
     let hello = |_: &Request<'_>, response: &mut Response| response.text("Hello, World!");
     let mut http = Http::new(hello, &Config::default());
     let now = Instant::from_nanos(1);
-    let (mut connection, _) = http.open(now);
+    let (mut connection, _) = http.open(now, None);
     let (stats, fd) = (Line::detached(), Fd::new(-1));
     let (mut buffer, mut body) = (Vec::with_capacity(65_536), None);
     let mut group = criterion.benchmark_group("exchange");
@@ -186,7 +186,7 @@ fn handoffs(criterion: &mut Criterion) {
         bencher.iter(|| {
             let mut handoff = Handoff::new(7);
             while !handoff.is_full() {
-                handoff.push(black_box(1));
+                handoff.push(black_box(1), None);
             }
             bytes.clear();
             handoff.encode(&mut bytes);

@@ -5,7 +5,7 @@
 
 use ringfort::Pool;
 use ringfort::io::Instant;
-use ringfort::protocol::{Close, Cx, Next, Protocol};
+use ringfort::protocol::{Carried, Close, Cx, Next, Protocol};
 use ringfort::stats::CloseReason;
 
 struct Echo;
@@ -24,7 +24,7 @@ fn end(reason: CloseReason) -> Next {
 impl Protocol for Echo {
     type Connection = ();
 
-    fn open(&mut self, _now: Instant) -> ((), Next) {
+    fn open(&mut self, _now: Instant, _carried: Option<Carried>) -> ((), Next) {
         ((), Next::default())
     }
 

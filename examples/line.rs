@@ -4,7 +4,7 @@
 
 use ringfort::Pool;
 use ringfort::io::Instant;
-use ringfort::protocol::{Close, Cx, Next, Protocol};
+use ringfort::protocol::{Carried, Close, Cx, Next, Protocol};
 use ringfort::stats::CloseReason;
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ fn end(reason: CloseReason) -> Next {
 impl Protocol for Lines {
     type Connection = Client;
 
-    fn open(&mut self, now: Instant) -> (Client, Next) {
+    fn open(&mut self, now: Instant, _carried: Option<Carried>) -> (Client, Next) {
         let deadline = Some(now.after(SILENCE_MAX));
         (Client::default(), Next { deadline, ..Next::default() })
     }

@@ -6,6 +6,7 @@
 //! remembered from earlier ones.
 
 use crate::io::{Bytes, Errno, Fd, Instant, Token};
+pub use crate::ipc::handoff::Carried;
 use crate::stats::CloseReason;
 use std::net::SocketAddr;
 
@@ -30,7 +31,14 @@ pub trait Protocol {
         0
     }
     /// A connection was adopted.
-    fn open(&mut self, now: Instant) -> (Self::Connection, Next);
+    /// `carried`: another worker served it before.
+    fn open(&mut self, now: Instant, carried: Option<Carried>) -> (Self::Connection, Next);
+    /// What another worker has to know to go on with this connection; `None` while there is more to
+    /// it: a request, or part of one, or an answer. By default it is never given to another.
+    fn carried(&self, connection: &Self::Connection) -> Option<Carried> {
+        let _ = connection;
+        None
+    }
     /// Bytes came. All of them are consumed: what cannot be used yet is kept inside.
     fn receive(&mut self, connection: &mut Self::Connection, bytes: &[u8], cx: &mut Cx<'_>)
     -> Next;

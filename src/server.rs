@@ -364,7 +364,7 @@ impl Server {
     /// Drains this worker, as TERM does; the pool replaces it. Go on until [`Server::is_done`], or
     /// return: what is not answered then, is answered with 503.
     pub fn stop(&mut self) {
-        self.driver.worker.leave(None);
+        self.driver.worker.retire(None);
         if std::mem::take(&mut self.told_quiet) {
             self.driver.mailbox.call();
         }

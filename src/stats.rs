@@ -116,7 +116,11 @@ counters! {
     AccessLogDropped = "access_log_dropped", "lines";
     /// Passes of the loop.
     Passes = "passes", "passes";
+    /// Connections given back to the master in a drain, for another worker.
+    HandedBack = "handed_back", "connections";
     // Written by the master.
+    /// Connections given back by this worker that the master has taken.
+    TakenBack = "taken_back", "connections";
     /// Connections handed over to this worker.
     HandedOver = "handed_over", "connections";
 }

@@ -6,7 +6,7 @@ use ringfort::config::Config;
 use ringfort::http::{Http, Request, Response};
 use ringfort::io::{Address, Errno, Fd, Instant};
 use ringfort::ipc::board::Line;
-use ringfort::protocol::{Close, Cx, Next, Protocol};
+use ringfort::protocol::{Carried, Close, Cx, Next, Protocol};
 use ringfort::stats::CloseReason;
 use ringfort::sys::ring::{Ring, RingSettings};
 use ringfort::sys::socket::{self, Options};
@@ -53,7 +53,11 @@ impl Protocol for Fixed {
 
     fn tick(&mut self, _unix: u64) {}
 
-    fn open(&mut self, now: Instant) -> (Requests, Next) {
+    fn carried(&self, _: &Requests) -> Option<Carried> {
+        None
+    }
+
+    fn open(&mut self, now: Instant, _: Option<Carried>) -> (Requests, Next) {
         (Requests::default(), idle(now))
     }
 

@@ -45,7 +45,7 @@ impl<H: Handler> Script<H> {
         let mut http = Http::new(handler, &config);
         http.tick(0);
         let now = Instant::from_nanos(1_000_000_000);
-        let (connection, next) = http.open(now);
+        let (connection, next) = http.open(now, None);
         Self {
             http,
             connection,
@@ -192,7 +192,7 @@ impl<H: Handler> Script<H> {
 
     /// The connection is over, for whatever reason. A new one takes its place.
     pub fn hang_up(&mut self) {
-        let (connection, next) = self.http.open(self.now);
+        let (connection, next) = self.http.open(self.now, None);
         let connection = std::mem::replace(&mut self.connection, connection);
         self.next = next;
         self.closed_files += usize::from(self.http.close(connection).is_some());

@@ -17,7 +17,7 @@ use super::response::Response;
 use super::serve::{Incoming, asks_for_head, discard};
 use crate::config::Config;
 use crate::io::{Errno, Fd, Instant};
-use crate::protocol::{Close, Cx, Next, Protocol};
+use crate::protocol::{Carried, Close, Cx, Next, Protocol};
 use crate::stats::{CloseReason, Counter};
 use std::fmt;
 use std::mem;
@@ -278,9 +278,22 @@ impl<H: Handler> Protocol for Http<H> {
         }
     }
 
-    fn open(&mut self, now: Instant) -> (Connection, Next) {
-        let deadline = Some(now.after(self.limits.head_timeout));
-        (Connection::new(now), Next { deadline, ..Next::default() })
+    fn open(&mut self, now: Instant, carried: Option<Carried>) -> (Connection, Next) {
+        let mut connection = Connection::new(now);
+        if let Some(Carried { requests, since }) = carried {
+            (connection.requests, connection.since) = (requests, since);
+        }
+        let deadline = Some(self.deadline(&connection));
+        (connection, Next { deadline, ..Next::default() })
+    }
+
+    fn carried(&self, connection: &Connection) -> Option<Carried> {
+        let idles = matches!(connection.state, State::Head)
+            && connection.carry.is_empty()
+            && !connection.eof
+            && !connection.draining;
+        let (requests, since) = (connection.requests, connection.since);
+        idles.then_some(Carried { requests, since })
     }
 
     fn receive(&mut self, connection: &mut Connection, bytes: &[u8], cx: &mut Cx<'_>) -> Next {

@@ -4,8 +4,8 @@
 //! Layout, version 1, in 64-bit words: a header (magic and version, lines, words per line), then
 //! the lines. A line holds identity and state, then one word per counter, then one per close
 //! reason; lines start on their own cache lines. Single writer: the worker writes everything but
-//! its identity and [`Counter::HandedOver`], which are the master's. Readers may see a counter a
-//! little late, never torn.
+//! its identity, [`Counter::HandedOver`] and [`Counter::TakenBack`], which are the master's.
+//! Readers may see a counter a little late, never torn.
 
 use crate::stats::{CloseReason, Counter};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -130,7 +130,8 @@ impl Line {
     /// Connections open now, as far as the worker has said.
     #[must_use]
     pub fn open(&self) -> u64 {
-        self.get(Counter::Adopted).saturating_sub(self.get(Counter::Closed))
+        let gone = self.get(Counter::Closed) + self.get(Counter::HandedBack);
+        self.get(Counter::Adopted).saturating_sub(gone)
     }
 
     /// The master clears the line for a new life: slot, generation and epoch.

@@ -23,7 +23,7 @@ pub enum MessageType {
     WorkerMetrics,
     /// `worker_draining` {worker_id}: it was told to drain, and not by the master.
     WorkerDraining,
-    /// `shutdown` {drain_ms}: finish what runs, take nothing new, exit.
+    /// `shutdown` {drain_ms, hand_back}: finish what runs, take nothing new, exit.
     Shutdown,
     /// `reload`.
     Reload,
@@ -109,11 +109,14 @@ impl Message {
         Self::one(MessageType::WorkerDraining, "worker_id", slot.into(), timestamp)
     }
 
-    /// Finish what runs, for at most `drain`, then exit.
+    /// Finish what runs, for at most `drain`, then exit. `hand_back`: somebody else goes on, so
+    /// that connections are handed back instead of closed.
     #[must_use]
-    pub fn shutdown(drain: Duration, timestamp: f64) -> Self {
+    pub fn shutdown(drain: Duration, hand_back: bool, timestamp: f64) -> Self {
         let millis = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX);
-        Self::one(MessageType::Shutdown, "drain_ms", millis.into(), timestamp)
+        let mut message = Self::one(MessageType::Shutdown, "drain_ms", millis.into(), timestamp);
+        message.data.insert("hand_back".to_owned(), hand_back.into());
+        message
     }
 
     /// An application's worker closed a connection.
@@ -150,6 +153,12 @@ impl Message {
     #[must_use]
     pub fn drain(&self) -> Option<Duration> {
         self.data.get("drain_ms")?.as_u64().map(Duration::from_millis)
+    }
+
+    /// `hand_back` of a `shutdown`.
+    #[must_use]
+    pub fn hands_back(&self) -> bool {
+        self.data.get("hand_back").and_then(Value::as_bool).unwrap_or(false)
     }
 
     /// As JSON.
@@ -306,7 +315,7 @@ mod tests {
         assert_eq!(through(Message::worker_draining(7, 1.5)).slot(), Some(7));
         assert_eq!(through(Message::worker_failed("no ring", 1.5)).reason(), Some("no ring"));
         let drain = Duration::from_millis(1500);
-        assert_eq!(through(Message::shutdown(drain, 1.5)).drain(), Some(drain));
+        assert_eq!(through(Message::shutdown(drain, false, 1.5)).drain(), Some(drain));
         assert_eq!(through(Message::connection_closed(9, 1.5)).data["connection_id"], 9);
         assert_eq!(through(Message::reload(1.5)).slot(), None);
         assert_eq!(through(Message::worker_metrics(Map::new(), 0.5)).timestamp, 0.5);

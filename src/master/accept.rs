@@ -76,7 +76,9 @@ impl<I: Io + Processes> Master<I> {
     fn arrive(&mut self, fd: Fd, listener: u32, now: Instant) {
         let address = self.sockets.get(listener).map_or(0, |&(address, _)| address);
         self.ledger.accept();
-        if let Some(excess) = self.pending.push(Arrival { fd, listener: address, at: now }) {
+        if let Some(excess) =
+            self.pending.push(Arrival { fd, listener: address, at: now, carried: None })
+        {
             self.refuse(excess.fd, RefuseReason::PendingMax, now);
         }
     }
@@ -140,6 +142,23 @@ impl<I: Io + Processes> Master<I> {
     fn takes_arrivals(&self) -> bool {
         let paused = self.accepting.paused.is_some() || self.pending.is_paused();
         self.phase == Phase::Running && !paused
+    }
+
+    /// Nobody will take this one: 503, or, if it idles, that only when it asks.
+    pub(super) fn turn_away(&mut self, arrival: Arrival, reason: RefuseReason, now: Instant) {
+        if arrival.carried.is_none_or(|carried| carried.requests == 0) {
+            return self.refuse(arrival.fd, reason, now);
+        }
+        self.refusals.listen(&mut self.io, arrival.fd, now);
+    }
+
+    /// Counts how those ended that idled when nobody took them.
+    pub(super) fn count_idle(&mut self) {
+        let (idle, asked) = self.refusals.take_idle();
+        self.ledger.close_idle(idle);
+        for _ in 0..asked {
+            self.ledger.refuse(RefuseReason::Draining);
+        }
     }
 
     /// Answers 503 and closes.

@@ -6,8 +6,10 @@ use super::ledger::Arrival;
 use super::supervise::{Passing, Process};
 use super::workers::State;
 use crate::event::{ChannelFault, Event};
-use crate::io::{Batch, Completion, ErrnoClass, Instant, Io, Kind, Op, Owned, Processes, Token};
-use crate::ipc::handoff::Handoff;
+use crate::io::{
+    Batch, Completion, ErrnoClass, Instant, Io, Kind, Message, Op, Owned, Processes, Token,
+};
+use crate::ipc::handoff::{CREDITS, Handoff};
 use crate::stats::Counter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -104,7 +106,12 @@ impl<I: Io + Processes> Master<I> {
         match passing {
             Passing::Connections(mut marks) => {
                 let arrivals = batch.fds.drain(..).zip(marks.drain(..));
-                let arrivals = arrivals.map(|(fd, (listener, at))| Arrival { fd, listener, at });
+                let arrivals = arrivals.map(|(fd, (listener, at, carried))| Arrival {
+                    fd,
+                    listener,
+                    at,
+                    carried,
+                });
                 match completion.result {
                     Ok(_) => {
                         let before = self.ledger.handed(line);
@@ -141,6 +148,54 @@ impl<I: Io + Processes> Master<I> {
     }
 }
 
+impl<I: Io + Processes> Master<I> {
+    /// A worker that drains gives connections back: they wait for another one.
+    pub(super) fn on_hand_back(
+        &mut self,
+        line: u32,
+        message: Message,
+        now: Instant,
+    ) -> Result<(), String> {
+        let header = Handoff::decode(&message.bytes).map_err(|error| error.to_string());
+        let header = header.and_then(|header| match header.check(message.fds.len()) {
+            _ if !header.is_back() => Err("a handoff from a worker".to_owned()),
+            // Out of descriptors: those that came are the first; the rest is lost, and counted.
+            Err(_) if message.truncated && header.entries().len() > message.fds.len() => Ok(header),
+            Err(wrong) => Err(wrong.to_string()),
+            Ok(()) => Ok(header),
+        });
+        let header = match header {
+            Ok(header) => header,
+            Err(wrong) => {
+                message.fds.into_iter().for_each(|fd| self.close(fd));
+                return Err(wrong);
+            }
+        };
+        let count = message.fds.len() as u64;
+        self.ledger.take_back(line, count);
+        if let Some(process) = self.processes.get_mut(&line) {
+            process.taken_back += count;
+        }
+        for (fd, &(listener, carried)) in message.fds.into_iter().zip(header.entries()) {
+            self.pending.put_back(Arrival { fd, listener, at: now, carried });
+        }
+        Ok(())
+    }
+
+    /// Promises workers room for more, when there is.
+    pub(super) fn promise(&mut self) {
+        if self.pending.is_paused() {
+            return;
+        }
+        for (&line, process) in &mut self.processes {
+            let count = std::mem::take(&mut process.taken_back);
+            if count > 0 {
+                self.board.line(line).add(Counter::TakenBack, count);
+            }
+        }
+    }
+}
+
 impl Process {
     /// Sends what is in the outbox; `sequence`: connections handed to this life before.
     fn pass<I: Io>(&mut self, io: &mut I, line: u32, sequence: u64) {
@@ -150,8 +205,8 @@ impl Process {
         let mut marks = std::mem::take(&mut self.marks);
         batch.bytes.clear();
         for arrival in self.outbox.drain(..) {
-            handoff.push(arrival.listener);
-            marks.push((arrival.listener, arrival.at));
+            handoff.push(arrival.listener, arrival.carried);
+            marks.push((arrival.listener, arrival.at, arrival.carried));
             batch.fds.push(arrival.fd);
         }
         handoff.encode(&mut batch.bytes);
@@ -160,6 +215,3 @@ impl Process {
         io.submit(token, Op::Pass(channel, batch));
     }
 }
-
-/// Most connections in transit to one worker: two unfinished batches.
-const CREDITS: u64 = 2 * Batch::FDS_MAX as u64;

@@ -7,6 +7,7 @@
 
 use crate::io::{Fd, Instant};
 use crate::ipc::board::Line;
+use crate::ipc::handoff::Carried;
 use crate::stats::{Class, CloseReason, Counter};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -18,8 +19,10 @@ pub struct Arrival {
     pub fd: Fd,
     /// The listener it arrived on, by index into the pool's addresses.
     pub listener: u16,
-    /// When it was accepted.
+    /// When it was accepted, or came back.
     pub at: Instant,
+    /// What a worker that gave it back said of it.
+    pub carried: Option<Carried>,
 }
 
 /// Why the master answered a connection with 503.
@@ -60,6 +63,8 @@ pub struct Ledger {
     redispatched: u64,
     deaths: u64,
     killed: u64,
+    /// Given back, and closed because no worker is left to take them.
+    closed_idle: u64,
     dead: Totals,
     transit: BTreeMap<u32, Transit>,
 }
@@ -73,6 +78,8 @@ struct Transit {
     settled: u64,
     /// Our copies of the rest: `handed - settled` of them.
     copies: VecDeque<Arrival>,
+    /// Connections that it gave back and we took.
+    taken_back: u64,
 }
 
 impl Ledger {
@@ -89,6 +96,18 @@ impl Ledger {
     /// The master killed a worker.
     pub fn kill(&mut self) {
         self.killed += 1;
+    }
+
+    /// A worker gave so many back.
+    pub fn take_back(&mut self, line: u32, count: u64) {
+        if let Some(transit) = self.transit.get_mut(&line) {
+            transit.taken_back += count;
+        }
+    }
+
+    /// So many that were given back are closed: nobody was left to take them.
+    pub fn close_idle(&mut self, count: u64) {
+        self.closed_idle += count;
     }
 
     /// A worker's life begins on this line.
@@ -146,6 +165,7 @@ impl Ledger {
         self.deaths += 1;
         self.dead.add(counters);
         self.dead.died += open_in(counters);
+        self.dead.lost += transit.lost_back(counters);
     }
 
     /// What became of all connections. `living`: each line that is not buried, and how many
@@ -159,12 +179,14 @@ impl Ledger {
             // A worker may be ahead of us: it has what we have not heard was passed.
             let handed = self.handed(line) + passing;
             in_transit += handed.saturating_sub(counters.get(Counter::Received));
+            in_transit += self.transit.get(&line).map_or(0, |to| to.lost_back(&counters));
         }
         let mut report = Report {
             accepted: self.accepted + totals.own,
-            served: totals.class(Class::Served),
+            served: totals.class(Class::Served) + self.closed_idle,
+            handed_back: totals.handed_back,
             open: totals.open() + in_transit + waiting,
-            open_at_death: totals.died,
+            open_at_death: totals.died + totals.lost,
             redispatched: self.redispatched,
             deaths: self.deaths,
             killed: self.killed,
@@ -180,7 +202,7 @@ impl Ledger {
                 Class::Cut => drop(report.cut.insert(reason.name(), count)),
             }
         }
-        report.cut.insert(WORKER_DIED, totals.died);
+        report.cut.insert(WORKER_DIED, totals.died + totals.lost);
         report.refused.retain(|_, count| *count > 0);
         report.cut.retain(|_, count| *count > 0);
         report
@@ -188,6 +210,11 @@ impl Ledger {
 }
 
 impl Transit {
+    /// What the worker says it gave back, and has not arrived.
+    fn lost_back(&self, counters: &Line) -> u64 {
+        counters.get(Counter::HandedBack).saturating_sub(self.taken_back)
+    }
+
     fn settle(&mut self, received: u64) -> impl Iterator<Item = Arrival> + '_ {
         // A worker that claims more than it was given claims what there is.
         let received = received.clamp(self.settled, self.handed);
@@ -205,8 +232,12 @@ struct Totals {
     /// Connections that workers took, from the master or by themselves.
     taken: u64,
     reasons: [u64; CloseReason::ALL.len()],
+    /// Given back to the master.
+    handed_back: u64,
     /// Open in workers when they died.
     died: u64,
+    /// Given back by workers that died, and not arrived.
+    lost: u64,
 }
 
 impl Totals {
@@ -216,6 +247,7 @@ impl Totals {
         // A worker that died between its two counters had taken what either of them says.
         self.own += adopted.saturating_sub(received);
         self.taken += adopted.max(received);
+        self.handed_back += line.get(Counter::HandedBack);
         for (sum, &reason) in self.reasons.iter_mut().zip(CloseReason::ALL) {
             *sum += line.closed_for(reason);
         }
@@ -228,7 +260,7 @@ impl Totals {
 
     fn open(&self) -> u64 {
         let closed: u64 = self.reasons.iter().sum();
-        self.taken.saturating_sub(closed + self.died)
+        self.taken.saturating_sub(closed + self.handed_back + self.died)
     }
 }
 
@@ -260,6 +292,8 @@ pub struct Report {
     pub open_at_death: u64,
     /// Connections that a dead worker had not begun and that went to others.
     pub redispatched: u64,
+    /// Connections that draining workers gave back, for others.
+    pub handed_back: u64,
     /// Workers that ended, for whatever reason.
     pub deaths: u64,
     /// Workers that the master killed.
@@ -317,8 +351,13 @@ impl fmt::Display for Report {
         }
         write!(
             f,
-            " redispatched={} deaths={} killed={} drained_served={} drained_cut={}",
-            self.redispatched, self.deaths, self.killed, self.drained_served, self.drained_cut
+            " redispatched={} handed_back={} deaths={} killed={} drained_served={} drained_cut={}",
+            self.redispatched,
+            self.handed_back,
+            self.deaths,
+            self.killed,
+            self.drained_served,
+            self.drained_cut
         )
     }
 }
@@ -372,7 +411,7 @@ mod tests {
 
     fn arrival(number: u64) -> Arrival {
         let raw = i32::try_from(number).unwrap();
-        Arrival { fd: Fd::new(raw), listener: 0, at: Instant::default() }
+        Arrival { fd: Fd::new(raw), listener: 0, at: Instant::default(), carried: None }
     }
 
     proptest! {
@@ -477,7 +516,7 @@ mod tests {
         after.since(&report);
         assert!(!after.is_clean());
         let want = "accepted=3 served=1 refused=0 cut=2 open=0 reset=1 worker_died=1 \
-                    redispatched=0 deaths=1 killed=0 drained_served=0 drained_cut=1";
+                    redispatched=0 handed_back=0 deaths=1 killed=0 drained_served=0 drained_cut=1";
         assert_eq!(after.to_string(), want);
     }
 }

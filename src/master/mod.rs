@@ -177,8 +177,10 @@ impl<I: Io + Processes> Master<I> {
         self.settle(now);
         self.supervise(now);
         self.expire(now);
+        self.count_idle();
         self.sweep(now);
         self.dispatch();
+        self.promise();
         self.advance(now);
         self.arm();
         self.next_deadline(now)
@@ -225,7 +227,7 @@ impl<I: Io + Processes> Master<I> {
     /// What has waited, lingered or paused long enough.
     fn expire(&mut self, now: Instant) {
         while let Some(arrival) = self.pending.expire(now) {
-            self.refuse(arrival.fd, RefuseReason::PendingTimeout, now);
+            self.turn_away(arrival, RefuseReason::PendingTimeout, now);
         }
         self.refusals.expire(&mut self.io, now);
         self.resume(now);
@@ -285,7 +287,8 @@ impl<I: Io + Processes> Master<I> {
             .processes
             .iter()
             .map(|(&line, process)| (line, self.board.line(line), process.passing() as u64));
-        let mut report = self.ledger.report(living, self.pending.len() as u64);
+        let mut report =
+            self.ledger.report(living, self.pending.len() as u64 + self.refusals.undecided());
         if self.phase.is_draining() {
             report.since(&self.before_drain);
         }

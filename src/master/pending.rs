@@ -103,7 +103,7 @@ mod tests {
 
     fn arrival(number: i32, millis: u64) -> Arrival {
         let at = Instant::default().after(Duration::from_millis(millis));
-        Arrival { fd: Fd::new(number), listener: 0, at }
+        Arrival { fd: Fd::new(number), listener: 0, at, carried: None }
     }
 
     #[derive(Clone, Debug)]

@@ -102,7 +102,7 @@ impl<I: Io + Processes> Master<I> {
         }
         if self.phase == Phase::Draining {
             while let Some(arrival) = self.pending.pop() {
-                self.refuse(arrival.fd, RefuseReason::Draining, now);
+                self.turn_away(arrival, RefuseReason::Draining, now);
             }
             if self.processes.is_empty() && !self.sockets.are_open() {
                 self.phase = Phase::Ending;
@@ -136,7 +136,7 @@ impl<I: Io + Processes> Master<I> {
         let unix = self.io.unix_time();
         // Seconds since 1970 are exact in a float for 285 million years.
         #[expect(clippy::cast_precision_loss, reason = "see above")]
-        let message = Message::shutdown(drain, unix as f64);
+        let message = Message::shutdown(drain, false, unix as f64);
         let message = message.encode(CONTROL_MAX).expect("one number is shorter than CONTROL_MAX");
         let lines: Vec<u32> = self.processes.keys().copied().collect();
         for line in lines {

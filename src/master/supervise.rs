@@ -10,6 +10,7 @@ use crate::io::{
     Batch, Completion, Errno, ErrnoClass, Exit, Fd, Instant, Io, Kind, Message, Op, Owned,
     Processes, Signal, Token, WorkerPlan,
 };
+use crate::ipc::handoff::{self, Carried};
 use crate::ipc::message::{self, MessageType};
 use crate::stats::Counter;
 use std::time::Duration;
@@ -35,6 +36,8 @@ pub(super) struct Process {
     pub(super) control: Option<Vec<u8>>,
     /// When to try it again.
     pub(super) retry_at: Option<Instant>,
+    /// Connections it gave back for which it has not been promised room for others.
+    pub(super) taken_back: u64,
     /// It was reaped.
     dead: bool,
     /// Until when its last words are waited for.
@@ -44,8 +47,8 @@ pub(super) struct Process {
     pub(super) marks: Vec<Mark>,
 }
 
-/// Listener and time of arrival of a connection whose descriptor is in a batch.
-type Mark = (u16, Instant);
+/// Listener, time of arrival and earlier life of a connection whose descriptor is in a batch.
+type Mark = (u16, Instant, Option<Carried>);
 
 #[derive(Debug)]
 pub(super) enum Passing {
@@ -124,6 +127,7 @@ impl<I: Io + Processes> Master<I> {
             outbox: Vec::new(),
             control: None,
             retry_at: None,
+            taken_back: 0,
             dead: false,
             last_words: None,
             batch: Batch::default(),
@@ -154,6 +158,9 @@ impl<I: Io + Processes> Master<I> {
             (Ok(0), _) => Err(ChannelFault::EndOfFile),
             (Ok(_), Some(Owned::Message(message))) => self.on_message(line, message, now),
             (Ok(_), _) => Err(ChannelFault::BadMessage("no message came".to_owned())),
+            // Its other end was closed with messages of ours unread. Said once, and before what it
+            // had sent: that comes now, and then end-of-file.
+            (Err(Errno::PeerGone), _) => Ok(()),
             (Err(errno), _) => match errno.class() {
                 ErrnoClass::Retry | ErrnoClass::Expected => Ok(()),
                 ErrnoClass::Pause | ErrnoClass::Close => Err(ChannelFault::Failed(errno)),
@@ -172,6 +179,10 @@ impl<I: Io + Processes> Master<I> {
         message: Message,
         now: Instant,
     ) -> Result<(), ChannelFault> {
+        if handoff::is_handoff(&message.bytes) {
+            let taken = self.on_hand_back(line, message, now);
+            return taken.map_err(ChannelFault::BadMessage);
+        }
         let strange = message.truncated || !message.fds.is_empty();
         for fd in message.fds {
             self.close(fd);

@@ -6,7 +6,7 @@ use super::Born;
 use super::driver::Driver;
 use super::mailbox::{Mail, Mailbox};
 use crate::io::{Address, Fd, Instant};
-use crate::protocol::{Close, Cx, Next, Protocol};
+use crate::protocol::{Carried, Close, Cx, Next, Protocol};
 use crate::stats::{CloseReason, Counter};
 use crate::sys::errno::Failed;
 use crate::sys::owned::own;
@@ -232,7 +232,7 @@ impl Protocol for Raw {
         self.taken
     }
 
-    fn open(&mut self, _: Instant) -> ((), Next) {
+    fn open(&mut self, _: Instant, _: Option<Carried>) -> ((), Next) {
         ((), END)
     }
 

@@ -4,7 +4,7 @@ use super::{CHANNEL, Connection, NOT_DIRTY, Phase, Worker};
 use super::{Drain, InFlight, Step, Timer, drain};
 use crate::io::{Completion, Errno, ErrnoClass, Fd, Io, Kind, Message, Op, Owned, Token};
 use crate::ipc::board::WorkerState;
-use crate::ipc::handoff::{self, Handoff};
+use crate::ipc::handoff::{self, Carried, Handoff};
 use crate::ipc::message::{CONTROL_MAX, Message as Control, MessageType};
 use crate::protocol::Protocol;
 use crate::stats::{CloseReason, Counter};
@@ -40,7 +40,8 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         match completion.result.map_err(Errno::class) {
             Ok(_) => {
                 self.leaving |= self.drain.is_serving();
-                self.begin_drain(self.limits.drain);
+                // Our successor goes on with what idles here.
+                self.begin_drain(self.limits.drain, true);
             }
             Err(ErrnoClass::Retry | ErrnoClass::Pause) => {}
             Err(ErrnoClass::Close | ErrnoClass::Expected) => return,
@@ -107,11 +108,12 @@ impl<I: Io, P: Protocol> Worker<I, P> {
 
     /// End-of-file on the channel: no sibling holds the other end, so the master is gone.
     fn lose_master(&mut self, message: Message) {
+        self.drop_back();
         self.drop_fds(message.fds);
         if let Some(channel) = self.channel.take() {
             self.io.close(channel);
         }
-        self.begin_drain(drain::ORPHAN);
+        self.begin_drain(drain::ORPHAN, false);
     }
 
     fn drop_fds(&mut self, fds: Vec<Fd>) {
@@ -123,10 +125,10 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     fn on_handoff(&mut self, message: Message) {
         let header = Handoff::decode(&message.bytes);
         match header {
-            Ok(header) if header.listeners().len() == message.fds.len() && !message.truncated => {
+            Ok(header) if header.entries().len() == message.fds.len() && !message.truncated => {
                 self.line.add(Counter::Received, message.fds.len() as u64);
-                for fd in message.fds {
-                    self.adopt(fd, true);
+                for (fd, &(listener, carried)) in message.fds.into_iter().zip(header.entries()) {
+                    self.adopt(fd, listener, true, carried);
                 }
             }
             // The master's copies are what saves these connections: it hands them to others when
@@ -140,7 +142,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         match Control::parse(&message.bytes, CONTROL_MAX) {
             Ok(control) if control.kind == MessageType::Shutdown => {
                 let time = control.drain().unwrap_or(self.limits.drain);
-                self.begin_drain(time);
+                self.begin_drain(time, control.hands_back());
             }
             // What a newer master says and we do not know is no reason to stop serving.
             Ok(_) | Err(_) => {}
@@ -182,8 +184,9 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             }
             let listener = &self.listeners[index];
             let Some(fd) = &listener.fd else { return false };
+            let address = listener.address;
             match self.io.accept(fd).map_err(|errno| (errno, errno.class())) {
-                Ok(fd) => self.adopt(fd, false),
+                Ok(fd) => self.adopt(fd, address, false, None),
                 Err((Errno::Again, _)) => return false,
                 Err((_, ErrnoClass::Retry)) => {}
                 // What struck one arrival (a firewall's refusal) says nothing of the next: it is
@@ -211,12 +214,19 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     }
 
     /// A connection is ours: it gets a slot, its machine and an armed receive.
-    pub(super) fn adopt(&mut self, fd: Fd, handed_over: bool) {
+    pub(super) fn adopt(
+        &mut self,
+        fd: Fd,
+        listener: u16,
+        handed_over: bool,
+        carried: Option<Carried>,
+    ) {
         self.line.add(Counter::Adopted, 1);
         let Some(fd) = self.protocol.take(fd, self.now) else { return };
-        let (machine, next) = self.protocol.open(self.now);
+        let (machine, next) = self.protocol.open(self.now, carried);
         let key = self.connections.insert(Connection {
             fd,
+            listener,
             in_flight: InFlight::default(),
             phase: Phase::Open,
             handed_over,
@@ -232,14 +242,19 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         self.apply(key, next);
         match self.drain {
             Drain::Serving => {}
+            Drain::Until(_) if self.back.until.is_some() => self.may_leave(key),
             Drain::Until(_) => self.tell(key, super::tell::Event::Drain),
             Drain::Cutting => self.finish(key, CloseReason::DrainDeadline),
         }
     }
 
-    /// Takes nothing new any more, and tells every connection.
-    pub(super) fn begin_drain(&mut self, time: Duration) {
+    /// Takes nothing new any more, and tells every connection; or, if somebody else goes on, gives
+    /// them back.
+    pub(super) fn begin_drain(&mut self, time: Duration, hand_back: bool) {
         if self.drain.request(self.now, time) != Step::Begin {
+            if !hand_back {
+                self.end_hand_back();
+            }
             return;
         }
         self.line.set_state(WorkerState::Draining);
@@ -252,6 +267,9 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             } else if let Some(fd) = self.listeners[index].fd.take() {
                 self.io.close(fd);
             }
+        }
+        if hand_back {
+            return self.begin_hand_back(time);
         }
         for key in self.connections.keys() {
             self.tell(key, super::tell::Event::Drain);
@@ -271,7 +289,8 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         let logged = !self.log.is_writing || self.drain == Drain::Cutting;
         let closed = self.listeners.iter().all(|l| l.fd.is_none());
         let taken = if self.drain == Drain::Cutting { 0 } else { self.protocol.taken() };
-        let quiet = self.connections.is_empty() && taken == 0 && closed && logged;
+        let passed = self.back.is_quiet() || self.drain == Drain::Cutting;
+        let quiet = self.connections.is_empty() && taken == 0 && closed && logged && passed;
         if !self.drain.is_serving() && quiet && !self.ended {
             self.ended = true;
             if let Some(file) = self.log.file.take() {

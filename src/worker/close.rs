@@ -87,7 +87,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
                 self.finish(key, CloseReason::WriteTimeout);
             }
             (Phase::Open, _) => self.tell(key, Event::Timeout),
-            (Phase::Closing(_) | Phase::Joining(_), _) => {}
+            (Phase::Leaving | Phase::Closing(_) | Phase::Joining(_), _) => {}
         }
     }
 }

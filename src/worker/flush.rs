@@ -202,6 +202,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         if *resume || matches!(phase, Phase::Closing(_)) {
             self.resume.push(key);
         }
+        self.may_leave(key);
     }
 
     /// In the next turn: what connections wanted once their output had left.
@@ -216,7 +217,11 @@ impl<I: Io, P: Protocol> Worker<I, P> {
                     self.tell(key, super::tell::Event::Resume);
                 }
                 Phase::Closing(close) if flushed => self.begin_close(key, close),
-                Phase::Open | Phase::Closing(_) | Phase::Lingering(_) | Phase::Joining(_) => {}
+                Phase::Open
+                | Phase::Leaving
+                | Phase::Closing(_)
+                | Phase::Lingering(_)
+                | Phase::Joining(_) => {}
             }
         }
         // What was told to go on and wants to go on again waits for the next turn.

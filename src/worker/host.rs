@@ -17,13 +17,15 @@ impl<I: Io, P: Protocol> Worker<I, P> {
 
     /// Serves one more connection, that did not come from the pool's listeners.
     pub fn add(&mut self, fd: Fd) {
-        self.adopt(fd, false);
+        // As if it had come to the pool's first address.
+        self.adopt(fd, 0, false, None);
     }
 
     /// Drains as if somebody had sent it TERM: the master gets to know, and spawns a successor.
-    pub fn leave(&mut self, time: Option<Duration>) {
+    pub fn retire(&mut self, time: Option<Duration>) {
+        self.now = self.io.now();
         self.leaving |= self.drain.is_serving();
-        self.begin_drain(time.unwrap_or(self.limits.drain));
+        self.begin_drain(time.unwrap_or(self.limits.drain), true);
     }
 
     /// Whether it takes nothing new any more.

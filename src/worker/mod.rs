@@ -10,6 +10,7 @@ mod adopt;
 mod close;
 pub mod drain;
 mod flush;
+mod handback;
 mod host;
 pub mod in_flight;
 mod log;
@@ -28,6 +29,7 @@ use crate::protocol::{Close, Protocol};
 use crate::stats::{CloseReason, Counter};
 use drain::{Drain, Step};
 use flush::{Backlog, Dirty};
+use handback::HandBack;
 use in_flight::InFlight;
 use log::Log;
 use std::time::Duration;
@@ -65,6 +67,8 @@ struct Limits {
 enum Phase {
     /// Its machine decides.
     Open,
+    /// It goes back to the master when its receive has ended.
+    Leaving,
     /// Its last output is leaving; then it closes like this.
     Closing(Close),
     /// We said all; the peer's rest is read and dropped.
@@ -77,6 +81,8 @@ enum Phase {
 #[derive(Debug)]
 struct Connection<C> {
     fd: Fd,
+    /// Which of the pool's addresses it arrived on.
+    listener: u16,
     in_flight: InFlight,
     phase: Phase,
     /// It came from the master, who may still hold a copy of the descriptor.
@@ -106,6 +112,8 @@ const NOT_DIRTY: u32 = u32::MAX;
 /// A listener of our own, and whether the kernel watches it for us.
 #[derive(Debug)]
 struct Listener {
+    /// Which of the pool's addresses it is one of.
+    address: u16,
     fd: Option<Fd>,
     armed: bool,
     /// Arrivals may be waiting that the last pass did not take.
@@ -150,6 +158,7 @@ pub struct Worker<I: Io, P: Protocol> {
     /// Somebody else than the master told us to drain, and it does not know.
     leaving: bool,
     log: Log,
+    back: HandBack,
     ended: bool,
 }
 
@@ -167,7 +176,8 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             linger: config.linger_timeout(),
             drain: config.drain_timeout(),
         };
-        let listener = |(_, fd)| Listener { fd: Some(fd), armed: false, left_over: false };
+        let listener =
+            |(address, fd)| Listener { address, fd: Some(fd), armed: false, left_over: false };
         let now = io.now();
         let mut worker = Self {
             protocol,
@@ -194,6 +204,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             told_full: false,
             leaving: false,
             log: Log { file: parts.access_log, is_writing: false },
+            back: HandBack::default(),
             ended: false,
             limits,
             io,
@@ -240,6 +251,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             }
         }
         self.expire();
+        self.hand_back();
         self.rearm_starved();
         self.arm_listeners();
         self.tell_leaving();
@@ -293,7 +305,8 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         if work_left {
             return Some(self.now);
         }
-        let deadlines = [self.timers.next_deadline(), self.drain.deadline(), self.accept_pause];
+        let (timers, drain) = (self.timers.next_deadline(), self.drain.deadline());
+        let deadlines = [timers, drain, self.accept_pause, self.back.deadline()];
         deadlines.into_iter().flatten().min()
     }
 
@@ -334,6 +347,9 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     }
 
     fn on_pass(&mut self, completion: &Completion) {
+        if completion.token.generation == handback::BACK {
+            return self.on_pass_back(completion);
+        }
         self.passing = false;
         let _ = self.io.reclaim(completion.token);
         // A master that is gone says so by its end-of-file; one that has no room is told again.

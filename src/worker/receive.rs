@@ -22,6 +22,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             }
             match connection.phase {
                 Phase::Open => self.on_recv_open(key, &completion),
+                Phase::Leaving => self.on_recv_leaving(key, &completion),
                 Phase::Closing(_) => self.on_recv_closing(key, &completion),
                 Phase::Lingering(reason) => self.on_recv_lingering(key, &completion, reason),
                 Phase::Joining(_) => self.close_join(key),
@@ -32,7 +33,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         }
     }
 
-    fn on_recv_open(&mut self, key: Key, completion: &Completion) {
+    pub(super) fn on_recv_open(&mut self, key: Key, completion: &Completion) {
         match (completion.result, &completion.buf) {
             (Ok(0), _) => {
                 if let Some(connection) = self.connections.get_mut(key) {
@@ -98,7 +99,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             let wanted = match connection.phase {
                 Phase::Open => !connection.paused,
                 Phase::Closing(_) | Phase::Lingering(_) => true,
-                Phase::Joining(_) => false,
+                Phase::Leaving | Phase::Joining(_) => false,
             };
             if wanted && !connection.eof && !connection.in_flight.has(Kind::Recv) {
                 self.arm_recv(key);
