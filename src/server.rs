@@ -28,9 +28,10 @@ pub(crate) use born::{Born, Job};
 
 use crate::http::{Handler, Http, Owed, OwnedRequest, Request, Response};
 use crate::io::{Fd, Instant, Io, Token};
+use crate::sys::errno::Failed;
 use crate::worker::{Key, Slots};
 use driver::Driver;
-use mailbox::{Mail, Mailbox};
+use mailbox::{Mail, Mailbox, OUTSIDE};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
@@ -325,12 +326,14 @@ impl Server {
     ///
     /// Out of descriptors.
     pub fn notify_fd(&mut self) -> io::Result<BorrowedFd<'_>> {
-        self.notify = true;
-        let made = self.driver.worker.io().notify_fd().map(drop);
-        made.map_err(|failed| io::Error::from_raw_os_error(failed.number))?;
-        self.settle();
-        let fd = self.driver.worker.io().notify_fd();
-        fd.map_err(|failed| io::Error::from_raw_os_error(failed.number))
+        let mailbox = Arc::clone(&self.driver.mailbox);
+        let number = |failed: Failed| io::Error::from_raw_os_error(failed.number);
+        let bell = mailbox.notify().map_err(number)?;
+        if !std::mem::replace(&mut self.notify, true) {
+            self.driver.worker.io().set_notify(bell).map_err(number)?;
+            self.settle();
+        }
+        Ok(self.driver.mailbox.notify().map_err(number)?.as_fd())
     }
 
     /// Serves a connection that was obtained elsewhere: a connected stream socket.
@@ -370,7 +373,7 @@ impl Server {
         }
     }
 
-    pub(crate) fn new(born: Born) -> Result<(u32, Self), crate::sys::errno::Failed> {
+    pub(crate) fn new(born: Born) -> Result<(u32, Self), Failed> {
         let mailbox = Mailbox::new()?;
         let owed = Slots::with_capacity(64);
         let desk = Rc::new(RefCell::new(Desk { queue: VecDeque::new(), owed, queued: 0 }));
@@ -449,13 +452,13 @@ impl Server {
                 self.driver.set_alarm();
             }
             let is_quiet = (clears && nothing_came) || !self.notify;
-            if is_quiet && !self.driver.has_work() && self.driver.mailbox.may_sleep() {
+            if is_quiet && !self.driver.has_work() && self.driver.mailbox.may_sleep(OUTSIDE) {
                 self.told_quiet = true;
                 return;
             }
         }
         // Others have their turn; but not for long.
-        let _ = self.driver.mailbox.may_sleep();
+        let _ = self.driver.mailbox.may_sleep(OUTSIDE);
         self.driver.mailbox.call();
     }
 }

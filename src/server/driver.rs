@@ -1,6 +1,6 @@
 //! Turns a worker whose loop is not its own: the application's, or one with more to wait for.
 
-use super::mailbox::{Mail, Mailbox};
+use super::mailbox::{IN_RING, Mail, Mailbox};
 use crate::io::{Completion, Instant, Io};
 use crate::protocol::Protocol;
 use crate::sys::ring::Ring;
@@ -28,7 +28,7 @@ impl<P: Protocol> Driver<P> {
     /// Answers whether anything had completed.
     pub(crate) fn pass(&mut self, until: Option<Instant>) -> bool {
         let mut deadline = [self.worker.next_turn(), until].into_iter().flatten().min();
-        if !self.mailbox.may_sleep() {
+        if !self.mailbox.may_sleep(IN_RING) {
             deadline = Some(self.worker.now());
         }
         self.worker.wait(deadline, &mut self.done);

@@ -7,8 +7,8 @@ use crate::sys::errno::Failed;
 use crate::sys::notify::Bell;
 use crossbeam_queue::SegQueue;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Wake;
 
 /// What a worker's loop is told.
@@ -25,15 +25,19 @@ pub(crate) enum Mail {
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     mail: SegQueue<Mail>,
-    /// The loop is awake, or will be: nobody has to ring.
-    awake: AtomicBool,
+    /// Where the loop sleeps: [`AWAKE`] (or it will be: nobody has to ring), [`IN_RING`] or
+    /// [`OUTSIDE`].
+    place: AtomicU8,
     bell: Bell,
+    /// Rung by the ring too, for a loop that sleeps outside.
+    notify: OnceLock<Bell>,
 }
 
 impl Mailbox {
     pub(crate) fn new() -> Result<Arc<Self>, Failed> {
         let bell = Bell::new()?;
-        Ok(Arc::new(Self { mail: SegQueue::new(), awake: AtomicBool::new(true), bell }))
+        let (mail, place, notify) = (SegQueue::new(), AtomicU8::new(AWAKE), OnceLock::new());
+        Ok(Arc::new(Self { mail, place, bell, notify }))
     }
 
     pub(crate) fn bell(&self) -> &Bell {
@@ -48,25 +52,34 @@ impl Mailbox {
 
     /// Wakes the loop, if it sleeps.
     pub(crate) fn call(&self) {
-        if !self.awake.swap(true, Ordering::SeqCst) {
-            self.bell.ring();
+        match (self.place.swap(AWAKE, Ordering::SeqCst), self.notify.get()) {
+            (AWAKE, _) => {}
+            (OUTSIDE, Some(notify)) => notify.ring(),
+            _ => self.bell.ring(),
         }
+    }
+
+    /// What a loop outside of the ring watches; made at the first call.
+    pub(crate) fn notify(&self) -> Result<&Bell, Failed> {
+        if self.notify.get().is_none() {
+            let _ = self.notify.set(Bell::new()?);
+        }
+        Ok(self.notify.get().unwrap_or(&self.bell))
     }
 
     pub(crate) fn pop(&self) -> Option<Mail> {
         self.mail.pop()
     }
 
-    /// Before the loop sleeps, or leaves it to somebody else to wake it: whether it may. What is
-    /// pushed after this rings.
-    pub(crate) fn may_sleep(&self) -> bool {
-        self.awake.store(false, Ordering::SeqCst);
+    /// Before the loop sleeps: whether it may. What is pushed after this rings.
+    pub(crate) fn may_sleep(&self, place: u8) -> bool {
+        self.place.store(place, Ordering::SeqCst);
         self.mail.is_empty()
     }
 
     /// The loop runs, and will look before it sleeps again.
     pub(crate) fn awake(&self) {
-        self.awake.store(true, Ordering::SeqCst);
+        self.place.store(AWAKE, Ordering::SeqCst);
     }
 }
 
@@ -111,3 +124,10 @@ impl fmt::Debug for Mail {
         }
     }
 }
+
+/// The loop runs.
+pub(crate) const AWAKE: u8 = 0;
+/// It sleeps in the ring's `wait`.
+pub(crate) const IN_RING: u8 = 1;
+/// It may sleep wherever its application likes, and watches the descriptor.
+pub(crate) const OUTSIDE: u8 = 2;

@@ -172,8 +172,11 @@ impl Raw {
         let raw = Self { worker_id: born.slot(), threads: sender, taken: 0 };
         let mut driver = Driver::new(born.speak(raw), mailbox);
         loop {
+            let mut until = None;
             while let Some(mail) = driver.mail() {
                 let Mail::Finished(is_whole) = mail else { continue };
+                // There is room again, or the drain is over.
+                until = Some(Instant::default());
                 driver.worker.protocol().taken -= 1;
                 let line = driver.worker.line();
                 line.close(match is_whole {
@@ -182,7 +185,7 @@ impl Raw {
                 });
                 line.add(Counter::HandlerPanics, u64::from(!is_whole));
             }
-            driver.pass(None);
+            driver.pass(until);
             if driver.worker.is_done() {
                 for _ in 0..driver.worker.protocol().taken {
                     driver.worker.line().close(CloseReason::DrainDeadline);

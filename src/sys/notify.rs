@@ -28,6 +28,12 @@ impl Bell {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// Readable once it was rung.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
     /// Wakes whoever hears it. From any thread.
     pub fn ring(&self) {
         let one = 1_u64.to_ne_bytes();
@@ -44,7 +50,7 @@ pub(super) struct Notify {
     /// The kernel has to be asked again to listen.
     deaf: bool,
     /// Registered: the kernel writes to it with each new completion.
-    written: Option<Bell>,
+    written: Option<Fd>,
     /// What came since it was last cleared was not all for the loop to see.
     written_for_us: bool,
     /// When the alarm goes off that the kernel holds.
@@ -98,12 +104,19 @@ impl Ring {
     /// Has the descriptor become readable at this time, in place of the time that was set before.
     /// One operation of the kernel, whatever is set.
     pub fn set_alarm(&mut self, at: Option<Instant>) {
-        // What is earlier than needed wakes once for nothing, and costs less than to take it back.
-        let Some(at) = at else { return };
+        let Some(at) = at else {
+            if self.notify.alarm.take().is_some() {
+                let entry = opcode::TimeoutRemove::new(token(ALARM)).build();
+                let entry = entry.flags(Flags::SKIP_SUCCESS);
+                self.push(&entry.user_data(token(CHANGE)));
+            }
+            return;
+        };
         let nanos = at.as_nanos();
         let subsec = u32::try_from(nanos % NANOS).unwrap_or(0);
         let time = Timespec::new().sec(nanos / NANOS).nsec(subsec);
         match self.notify.alarm {
+            // It wakes once for nothing, and is then set anew: cheaper than each time.
             Some(before) if before <= at => return,
             None => {
                 self.notify.at[0] = time;
@@ -130,35 +143,30 @@ impl Ring {
         !self.submissions.is_empty() || self.notify.deaf || is_readable
     }
 
-    /// A descriptor that becomes readable when there is something for `wait` to collect. The ring's
-    /// own is not: with DEFER_TASKRUN nobody who polls it is woken (seen on Linux 6.18), but a
-    /// registered eventfd is written.
+    /// Rings a bell whenever there is something for `wait` to collect, so that its descriptor is
+    /// readable then. The ring's own is not: with DEFER_TASKRUN nobody who polls it is woken (seen
+    /// on Linux 6.18), but a registered eventfd is written. It must outlive the ring, and not be
+    /// one that the ring hears.
     ///
     /// # Errors
     ///
-    /// Out of descriptors, or the ring has one already.
-    pub fn notify_fd(&mut self) -> Result<BorrowedFd<'_>, Failed> {
-        if self.notify.written.is_none() {
-            let bell = Bell::new()?;
-            let registered = self.submitter.register_eventfd(bell.0.as_raw_fd());
-            let number = |error: std::io::Error| error.raw_os_error().unwrap_or(0);
-            registered.map_err(|error| Failed { step: "eventfd", number: number(error) })?;
-            self.notify.written = Some(bell);
-        }
-        match &self.notify.written {
-            Some(bell) => Ok(bell.0.as_fd()),
-            None => Err(Failed { step: "eventfd", number: libc::EBADF }),
-        }
+    /// The ring has one already.
+    pub fn set_notify(&mut self, bell: &Bell) -> Result<(), Failed> {
+        let registered = self.submitter.register_eventfd(bell.0.as_raw_fd());
+        let number = |error: std::io::Error| error.raw_os_error().unwrap_or(0);
+        registered.map_err(|error| Failed { step: "eventfd", number: number(error) })?;
+        self.notify.written = Some(Fd::new(bell.0.as_raw_fd()));
+        Ok(())
     }
 
-    /// Makes that descriptor unreadable. What comes from now on makes it readable again, so a
+    /// Makes that bell's descriptor unreadable. What comes from now on makes it readable again, so a
     /// `wait` that collects nothing after this leaves nothing unseen.
     pub fn clear_notify(&mut self) {
         self.notify.written_for_us = false;
         if let Some(bell) = &self.notify.written {
             let mut count = 0_u64;
             // SAFETY: fills eight bytes of a local.
-            let _ = unsafe { libc::read(bell.0.as_raw_fd(), (&raw mut count).cast(), WORD) };
+            let _ = unsafe { libc::read(bell.raw(), (&raw mut count).cast(), WORD) };
         }
     }
 }

@@ -305,7 +305,9 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         if work_left {
             return Some(self.now);
         }
-        let (timers, drain) = (self.timers.next_deadline(), self.drain.deadline());
+        // Without connections its entries are left-overs, and nobody is to be woken for them.
+        let timers = self.timers.next_deadline().filter(|_| !self.connections.is_empty());
+        let drain = self.drain.deadline();
         let deadlines = [timers, drain, self.accept_pause, self.back.deadline()];
         deadlines.into_iter().flatten().min()
     }

@@ -6,7 +6,6 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "tests print what they measured")]
 
 mod app;
-#[expect(dead_code, reason = "each test uses a part of it")]
 #[path = "../process/client.rs"]
 mod client;
 mod examples;
