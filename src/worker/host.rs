@@ -37,7 +37,8 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     /// When to turn again at the latest; in the past if there is work left.
     #[must_use]
     pub fn next_turn(&self) -> Option<Instant> {
-        self.deadline()
+        // A connection that was resumed between turns may want to read again.
+        if self.rearm.is_empty() { self.deadline() } else { Some(self.now) }
     }
 
     /// Whether there are answers that the next `wait` will send.
