@@ -18,7 +18,7 @@ fn work(jobs: &Mutex<Receiver<(OwnedRequest, Ticket)>>) {
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((request, ticket)) = next else { return };
         // Stands for a driver that blocks.
-        thread::sleep(Duration::from_millis(20));
+        thread::park_timeout(Duration::from_millis(20));
         let text = format!("{}: worked out on {:?}\n", request.path(), thread::current().id());
         ticket.answer(move |response| response.text(text));
     }
@@ -29,7 +29,8 @@ fn run(_worker_id: u32, server: &mut Server) {
     let receiver = Arc::new(Mutex::new(receiver));
     for _ in 0..THREADS {
         let receiver = Arc::clone(&receiver);
-        thread::spawn(move || work(&receiver));
+        let thread = thread::Builder::new().spawn(move || work(&receiver));
+        drop(thread.expect("a worker without its threads is replaced"));
     }
     while server.wait(None) {
         while let Some(request) = server.next_request() {

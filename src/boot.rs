@@ -1,14 +1,17 @@
 //! Wiring: listeners, signals, the board, fork, which process keeps which descriptor, which kernel.
 
-use crate::config::{Config, Mode};
+use crate::config::{Balancing, Config, Mode};
 use crate::error::{Error, ErrorKind};
 use crate::http::rate::RateTable;
 use crate::http::{Http, Request, Response};
 use crate::io::{Address, Fd, WorkerPlan};
 use crate::ipc::board::Board;
+use crate::ipc::mail::WorkerMail;
 use crate::ipc::message::{CONTROL_MAX, Message};
+use crate::master::balancer::{Balancer, Weights};
 use crate::master::{Master, MasterListener, Parts, balancer};
-use crate::pool::{Hooks, Started, WorkerInfo, recommended};
+use crate::mode::{Recommendation, recommended};
+use crate::pool::{Hooks, Started, WorkerInfo};
 use crate::server::{Born, Job};
 use crate::sys::ring::{Ring, RingSettings};
 use crate::sys::socket::{self, FileId, Options};
@@ -55,14 +58,14 @@ pub(crate) fn run<E: fmt::Display>(
         return Err(Error::new(ErrorKind::Config, "no address to listen on"));
     }
     let inherited = process::open_fds().map_err(|failed| failed.error("/proc"))?;
-    let system = SystemInfo::read(u32::try_from(config.fallback_cpus()).unwrap_or(1));
+    let system = SystemInfo::get(u32::try_from(config.fallback_cpus()).unwrap_or(1));
     let (workers, workers_reason) = match u32::try_from(config.workers()) {
         Ok(count) if count > 0 => (count, "as asked".to_owned()),
         _ => (system.cpus.usable, format!("one per CPU: {}", system.cpus)),
     };
     fit_descriptors(&mut config)?;
     probe::check(config.connections_max() + SPARE_FDS)?;
-    let (mode, mode_reason) = recommended(&config, workers);
+    let Recommendation { mode, reason: mode_reason } = recommended(&config, &system);
     let bound = Bound::listen(&config, mode, workers)?;
     let lines = workers.saturating_mul(3);
     let memory = shm::create(Board::words(lines)).map_err(|failed| failed.error("the board"))?;
@@ -84,17 +87,25 @@ pub(crate) fn run<E: fmt::Display>(
         kernel: system.kernel_release,
     });
     ring.set_launch(launch(config.clone(), board, inherited, factory)?);
+    let balancer = match hooks.balancer {
+        Some(own) => own,
+        None => configured_balancer(&config)?,
+    };
     let parts = Parts {
         listeners: bound.listeners,
         signals,
         board,
         workers,
-        balancer: balancer::balancer(config.balancing()),
+        balancer,
         pid1: process::is_pid1(),
         seed: clock::monotonic().as_nanos(),
         events: hooks.event,
     };
-    let result = Master::new(ring, parts, &config).run();
+    let mut master = Master::new(ring, parts, &config);
+    if let Some(mail) = hooks.mail {
+        master = master.with_mail(mail);
+    }
+    let result = master.run();
     for (path, id) in bound.paths {
         socket::unlink_own(&path, id);
     }
@@ -107,6 +118,16 @@ pub(crate) fn run<E: fmt::Display>(
     Err(Error::new(ErrorKind::Unclean, format!("the pool did not end cleanly: {report}")))
 }
 
+fn configured_balancer(config: &Config) -> Result<Box<dyn Balancer>, Error> {
+    let weights = match config.balancing() {
+        Balancing::Weighted => Weights::new(config.weights())?,
+        Balancing::LeastConnections | Balancing::RoundRobin | Balancing::Sticky => {
+            Weights::default()
+        }
+    };
+    Ok(balancer::balancer(config.balancing(), weights))
+}
+
 /// Raises RLIMIT_NOFILE as far as allowed. The default of `connections_max` yields to the limit; a
 /// number that somebody chose does not, and is refused by the probe if it does not fit.
 fn fit_descriptors(config: &mut Config) -> Result<(), Error> {
@@ -116,8 +137,8 @@ fn fit_descriptors(config: &mut Config) -> Result<(), Error> {
     if config.connections_max() != default || default <= room || room == 0 {
         return Ok(());
     }
-    let fitted = config.setters().connections_max(room).map(drop);
-    fitted.map_err(|wrong| Error::new(ErrorKind::Config, wrong.to_string()))
+    config.setters().connections_max(room)?;
+    Ok(())
 }
 
 /// All listeners of a pool, and what must be unlinked at its end.
@@ -189,7 +210,9 @@ fn launch<E: fmt::Display>(
         let line = board.line(plan.line);
         let listeners: Vec<(u16, Fd)> =
             plan.listeners.iter().map(|(address, fd)| (*address, Fd::new(fd.raw()))).collect();
-        let own: Vec<&Fd> = listeners.iter().map(|(_, fd)| fd).chain([&channel]).collect();
+        let mail = plan.mail.map(|fd| Fd::new(fd.raw()));
+        let own = listeners.iter().map(|(_, fd)| fd).chain([&channel]).chain(&mail);
+        let own: Vec<&Fd> = own.collect();
         if let Err(failed) = process::close_all_but(&inherited, &own) {
             return boot_failed(&channel, &failed.error("descriptors").to_string());
         }
@@ -201,7 +224,13 @@ fn launch<E: fmt::Display>(
             Ok(ring) => ring,
             Err(errno) => return boot_failed(&channel, &format!("io_uring: {errno}")),
         };
-        let info = WorkerInfo::new(plan.slot, plan.generation, board);
+        let messages = match &mail {
+            Some(_) => {
+                WorkerMail::connected(usize::try_from(config.message_max()).unwrap_or(usize::MAX))
+            }
+            None => WorkerMail::default(),
+        };
+        let info = WorkerInfo::new(plan.slot, plan.generation, board, messages.clone());
         let job = match factory(&info) {
             Ok(job) => job,
             Err(error) => return boot_failed(&channel, &error.to_string()),
@@ -216,7 +245,8 @@ fn launch<E: fmt::Display>(
         let parts =
             worker::Parts { slot, channel, signals: Some(signals), listeners, line, access_log };
         let control = Fd::new(parts.channel.raw());
-        let born = Born { ring, parts, config: config.clone(), rate: rate.clone() };
+        let mail = mail.map(|fd| (fd, messages));
+        let born = Born { ring, parts, config: config.clone(), rate: rate.clone(), mail };
         match job(born) {
             Ok(()) => 0,
             Err(failed) => boot_failed(&control, &failed.error("the worker").to_string()),

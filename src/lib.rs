@@ -5,6 +5,8 @@
 //! the worker, HTTP, the wire between them, and the seam to the kernel with its two sides.
 
 mod boot;
+pub mod channel;
+pub mod coming_from;
 pub mod config;
 pub mod error;
 pub mod event;
@@ -16,8 +18,11 @@ pub mod http;
 pub mod io;
 #[doc(hidden)]
 pub mod ipc;
+#[cfg(feature = "load")]
+pub mod load;
 #[doc(hidden)]
 pub mod master;
+mod mode;
 pub mod network;
 pub mod pool;
 #[doc(hidden)]
@@ -30,6 +35,7 @@ pub mod stats;
 #[doc(hidden)]
 pub mod sys;
 pub mod system;
+pub mod testing;
 #[doc(hidden)]
 pub mod worker;
 
@@ -37,5 +43,9 @@ pub use config::{AccessFormat, Balancing, Config, ConfigError, Mode};
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Level};
 pub use files::Files;
+#[doc(inline)]
+pub use master::balancer;
+pub use mode::{Comparison, Recommendation, comparison, recommended};
 pub use network::Network;
 pub use pool::{Pool, Started, WorkerInfo, WorkerStatus};
+pub use system::SystemInfo;

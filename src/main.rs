@@ -24,6 +24,11 @@ fn main() -> ExitCode {
         Command::Check(settings) => print(&cli::report(&settings)),
         Command::Demo(settings) => cli::demo::run(settings),
         Command::Serve(settings) => cli::serve::run(settings),
+        #[cfg(feature = "load")]
+        Command::Bench(bench) => match cli::bench_run::run(*bench, print) {
+            Ok(code) => return ExitCode::from(code),
+            Err(error) => Err(error),
+        },
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

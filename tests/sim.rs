@@ -8,6 +8,7 @@
 
 use ringfort::Balancing;
 use ringfort::Config;
+use ringfort::balancer::Weights;
 use ringfort::event::Event;
 use ringfort::http::{Http, Request, Response};
 use ringfort::io::{Completion, Instant};
@@ -30,22 +31,6 @@ type App = fn(&Request<'_>, &mut Response);
 
 fn app(request: &Request<'_>, response: &mut Response) {
     response.bytes("application/octet-stream", answer(request.target(), request.body()));
-}
-
-struct WorkerLoop(Worker<Kernel, Http<App>>);
-
-impl Stepper for WorkerLoop {
-    fn turn(&mut self, done: &mut Vec<Completion>) -> Option<Instant> {
-        self.0.turn(done)
-    }
-
-    fn wait(&mut self, deadline: Option<Instant>, done: &mut Vec<Completion>) {
-        self.0.wait(deadline, done);
-    }
-
-    fn exit(&mut self) -> Option<i32> {
-        self.0.is_done().then_some(0)
-    }
 }
 
 struct MasterLoop {
@@ -186,7 +171,7 @@ impl Run {
             signals: world.signals(master),
             board,
             workers: plan.workers,
-            balancer: balancer::balancer(Balancing::LeastConnections),
+            balancer: balancer::balancer(Balancing::LeastConnections, Weights::default()),
             pid1: false,
             seed: plan.seed,
             events: Box::new(move |event| {
@@ -302,7 +287,7 @@ fn worker(kernel: Kernel, boot: Boot, board: Board, config: &Config) -> Box<dyn 
         line: board.line(boot.line),
         access_log: None,
     };
-    Box::new(WorkerLoop(Worker::new(kernel, Http::new(app as App, config), parts, config)))
+    Box::new(Worker::new(kernel, Http::new(app as App, config), parts, config))
 }
 
 fn run(plan: Plan) -> Result<Outcome, String> {

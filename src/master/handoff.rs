@@ -1,17 +1,16 @@
 //! Handing over: weigh the workers, pick, pass a batch to each, keep copies until they have it.
 
 use super::Master;
-use super::balancer::{Balancer, LeastConnections, Load};
+use super::balancer::{Client, Load, Seen};
 use super::ledger::Arrival;
 use super::supervise::{Passing, Process};
 use super::workers::State;
-use crate::event::{ChannelFault, Event};
+use crate::event::ChannelFault;
 use crate::io::{
     Batch, Completion, ErrnoClass, Instant, Io, Kind, Message, Op, Owned, Processes, Token,
 };
 use crate::ipc::handoff::{CREDITS, Handoff};
 use crate::stats::Counter;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 impl<I: Io + Processes> Master<I> {
     /// Closes the copies of what workers have received.
@@ -24,6 +23,17 @@ impl<I: Io + Processes> Master<I> {
                 self.accepting.closed += 1;
             }
         }
+        for slot in 0..self.workers.slots() {
+            let now = self.workers.reader(slot).map(|line| {
+                let counters = self.board.line(line);
+                // Received first: who is counted there is counted as adopted.
+                let own = counters.get(Counter::Received);
+                let own = counters.get(Counter::Adopted).saturating_sub(own);
+                let opened = self.ledger.handed(line) + own;
+                Seen { line, opened, closed: counters.get(Counter::Closed) }
+            });
+            self.balancer.watch(slot as usize, now);
+        }
     }
 
     /// Gives each waiting connection to a worker with room; one message a worker.
@@ -32,8 +42,9 @@ impl<I: Io + Processes> Master<I> {
             return;
         }
         self.weigh();
-        while !self.pending.is_empty()
-            && let Some(slot) = self.pick()
+        while let Some(arrival) = self.pending.front()
+            && let client = Client::of(&arrival.fd, I::peer)
+            && let Some(slot) = self.balancer.pick(&client, &self.loads)
             && let Some(process) = self.processes.get_mut(&self.lines[slot])
             && let Some(arrival) = self.pending.pop()
         {
@@ -74,21 +85,6 @@ impl<I: Io + Processes> Master<I> {
                     .get(Counter::Requests)
                     .saturating_sub(counters.get(Counter::Responses)),
             };
-        }
-    }
-
-    /// The slot of a worker with room, whatever the application's balancer says.
-    fn pick(&mut self) -> Option<usize> {
-        let picked = catch_unwind(AssertUnwindSafe(|| self.balancer.pick(&self.loads)));
-        match picked {
-            Ok(Some(slot)) if self.loads.get(slot).is_some_and(|load| load.room > 0) => Some(slot),
-            Ok(None) => None,
-            Ok(Some(_)) => LeastConnections::default().pick(&self.loads),
-            Err(_) => {
-                (self.events)(&Event::BalancerPanicked);
-                self.balancer = Box::new(LeastConnections::default());
-                self.balancer.pick(&self.loads)
-            }
         }
     }
 

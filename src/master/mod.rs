@@ -10,6 +10,7 @@ pub mod command;
 mod handoff;
 pub mod ledger;
 pub mod listeners;
+mod mail;
 mod operate;
 pub mod pending;
 pub mod refuse;
@@ -23,9 +24,10 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::io::{Completion, Fd, Instant, Io, Kind, Processes};
 use crate::ipc::board::Board;
+use crate::ipc::mail::MasterMail;
 use accept::Accepting;
 use answer::{Answer, Asker};
-use balancer::{Balancer, Load};
+use balancer::{Balancer, Guard, Load};
 use command::Command;
 use ledger::Ledger;
 pub use ledger::{RefuseReason, Report, WORKER_DIED};
@@ -91,7 +93,8 @@ pub struct Master<I> {
     listeners: Listeners,
     pending: Pending,
     ledger: Ledger,
-    balancer: Box<dyn Balancer>,
+    balancer: Guard,
+    mail: Option<MasterMail>,
     accepting: Accepting,
     phase: Phase,
 
@@ -133,7 +136,8 @@ impl<I: Io + Processes> Master<I> {
             listeners,
             pending: Pending::new(pending_max, config.pending_timeout()),
             ledger: Ledger::default(),
-            balancer,
+            balancer: Guard::new(balancer),
+            mail: None,
             accepting: Accepting::default(),
             phase: Phase::Starting,
             sockets,
@@ -181,6 +185,10 @@ impl<I: Io + Processes> Master<I> {
         self.sweep(now);
         self.dispatch();
         self.promise();
+        if self.balancer.take_panic() {
+            (self.events)(&Event::BalancerPanicked);
+        }
+        self.post();
         self.advance(now);
         self.arm();
         self.next_deadline(now)
@@ -189,6 +197,7 @@ impl<I: Io + Processes> Master<I> {
     fn start(&mut self) {
         let (workers, listeners) = (self.workers.slots(), self.listeners.count());
         (self.events)(&Event::Started { workers, listeners });
+        self.balancer.reset();
         self.signals.read(&mut self.io);
         self.accepting.reserve = self.io.spare().ok();
         self.phase = Phase::Running;
@@ -204,7 +213,9 @@ impl<I: Io + Processes> Master<I> {
             Kind::Receive => self.on_receive(&completion, now),
             Kind::Signal => self.on_signal(&completion, now),
             Kind::Cancel => {}
-            Kind::Send | Kind::Read | Kind::Write | Kind::Connect => {
+            Kind::Read => self.on_mail_read(&completion, now),
+            Kind::Send => self.on_mail_sent(&completion),
+            Kind::Write | Kind::Connect => {
                 unreachable!("the master submits no {:?}", completion.token.kind)
             }
         }

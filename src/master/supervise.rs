@@ -2,6 +2,7 @@
 
 use super::Master;
 use super::ledger::{self, Arrival};
+use super::mail::Post;
 use super::shutdown::KILL_GRACE;
 use super::workers::{Action, State};
 use crate::error::{Error, ErrorKind};
@@ -45,6 +46,8 @@ pub(super) struct Process {
     /// Memory of the last message, for the next.
     pub(super) batch: Batch,
     pub(super) marks: Vec<Mark>,
+    /// Its application messages, if the pool has any.
+    pub(super) post: Option<Post>,
 }
 
 /// Listener, time of arrival and earlier life of a connection whose descriptor is in a batch.
@@ -104,8 +107,26 @@ impl<I: Io + Processes> Master<I> {
         let epoch = 0;
         self.board.line(line).begin(slot, generation, epoch);
         let listeners = self.sockets.of_slot(slot);
-        let child = match self.io.spawn(WorkerPlan { slot, generation, epoch, line, listeners }) {
-            Ok(child) => child,
+        // Of a stream for messages, ours and theirs; theirs is a copy in the child after the fork.
+        let mail = self.mail.as_ref().map(|_| self.io.stream_pair()).transpose();
+        let spawned = mail.and_then(|mail| {
+            let (ours, theirs) = mail.unzip();
+            let plan =
+                WorkerPlan { slot, generation, epoch, line, listeners, mail: theirs.as_ref() };
+            let spawned = self.io.spawn(plan);
+            if let Some(theirs) = theirs {
+                self.io.close(theirs);
+            }
+            match (spawned, ours) {
+                (Err(errno), Some(ours)) => {
+                    self.io.close(ours);
+                    Err(errno)
+                }
+                (spawned, ours) => spawned.map(|child| (child, ours)),
+            }
+        });
+        let (child, mail) = match spawned {
+            Ok(spawned) => spawned,
             Err(errno) => {
                 let delay = self.workers.spawn_refused(slot, now);
                 (self.events)(&Event::SpawnRefused { slot, errno, delay });
@@ -132,9 +153,13 @@ impl<I: Io + Processes> Master<I> {
             last_words: None,
             batch: Batch::default(),
             marks: Vec::new(),
+            post: None,
         };
         self.processes.insert(line, process);
         self.receive(line);
+        if let Some(mail) = mail {
+            self.open_post(line, mail);
+        }
         (self.events)(&Event::WorkerSpawned { slot, generation, pid });
     }
 
@@ -352,7 +377,12 @@ impl<I: Io + Processes> Master<I> {
             let token = Token::new(Kind::Receive, line, process.generation);
             self.io.submit(token.with(Kind::Cancel), Op::Cancel(token));
         }
-        if process.receiving || process.passing.is_some() {
+        // What a dead worker had sent is read to its end.
+        if process.last_words.is_some() && process.post.as_ref().is_some_and(|post| !post.over) {
+            return;
+        }
+        let posted = process.close_post(&mut self.io, line);
+        if process.receiving || process.passing.is_some() || !posted {
             return;
         }
         if let Some(channel) = process.channel.take() {

@@ -6,6 +6,8 @@ use super::{EventDriven, Server};
 use crate::config::Config;
 use crate::http::rate::RateTable;
 use crate::http::{Handler, Http};
+use crate::io::Fd;
+use crate::ipc::mail::WorkerMail;
 use crate::protocol::Protocol;
 use crate::sys::errno::Failed;
 use crate::sys::ring::Ring;
@@ -21,6 +23,8 @@ pub(crate) struct Born {
     pub(crate) parts: Parts,
     pub(crate) config: Config,
     pub(crate) rate: Option<RateTable>,
+    /// Its stream of the application's messages.
+    pub(crate) mail: Option<(Fd, WorkerMail)>,
 }
 
 impl Born {
@@ -29,7 +33,11 @@ impl Born {
     }
 
     pub(super) fn speak<P: Protocol>(self, protocol: P) -> Worker<Ring, P> {
-        Worker::new(self.ring, protocol, self.parts, &self.config)
+        let worker = Worker::new(self.ring, protocol, self.parts, &self.config);
+        match self.mail {
+            Some((fd, mail)) => worker.with_mail(fd, mail),
+            None => worker,
+        }
     }
 
     pub(super) fn http<H: Handler>(mut self, handler: H) -> Worker<Ring, Http<H>> {

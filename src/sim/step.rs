@@ -146,6 +146,7 @@ impl World {
         if self.state.borrow().processes[pid].exit().is_some() {
             return Ok(()); // the step before this one killed it
         }
+        Kernel::run_as(&self.state, pid);
         let Loop { stepper, done, deadline, next, turns } =
             self.loops.get_mut(&pid).expect("only what has a loop acts");
         if *next != Next::Turn {

@@ -1,5 +1,6 @@
 //! How the real master starts, signals and reaps its workers.
 
+use super::owned;
 use super::process::{self, Forked};
 use super::ring::Ring;
 use super::socket;
@@ -38,6 +39,10 @@ impl Processes for Ring {
 
     fn reap_stranger(&mut self) -> bool {
         process::reap_stranger(|pid| self.children.values().any(|ours| *ours == pid))
+    }
+
+    fn stream_pair(&mut self) -> Result<(Fd, Fd), Errno> {
+        owned::stream_pair()
     }
 
     fn spare(&mut self) -> Result<Fd, Errno> {

@@ -290,7 +290,9 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         let closed = self.listeners.iter().all(|l| l.fd.is_none());
         let taken = if self.drain == Drain::Cutting { 0 } else { self.protocol.taken() };
         let passed = self.back.is_quiet() || self.drain == Drain::Cutting;
-        let quiet = self.connections.is_empty() && taken == 0 && closed && logged && passed;
+        let sent = self.mail_is_sent() || self.drain == Drain::Cutting;
+        let empty = self.connections.is_empty() && taken == 0;
+        let quiet = empty && closed && logged && passed && sent;
         if !self.drain.is_serving() && quiet && !self.ended {
             self.ended = true;
             if let Some(file) = self.log.file.take() {

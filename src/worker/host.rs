@@ -38,7 +38,8 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     #[must_use]
     pub fn next_turn(&self) -> Option<Instant> {
         // A connection that was resumed between turns may want to read again.
-        if self.rearm.is_empty() { self.deadline() } else { Some(self.now) }
+        let work_left = !self.rearm.is_empty() || self.has_mail();
+        if work_left { Some(self.now) } else { self.deadline() }
     }
 
     /// Whether there are answers that the next `wait` will send.

@@ -124,7 +124,7 @@ impl Answers {
 fn take_ticket(server: &mut Server, request: Pending) {
     let ticket = server.ticket(request.id()).expect("it is owed");
     let request: OwnedRequest = request.into_request();
-    thread::spawn(move || match request.path() {
+    spawn(move || match request.path() {
         "/thread" => ticket.answer(move |response| response.text("from a thread")),
         "/lost" => drop(ticket),
         _ => panic!("with the ticket in its hand: {ticket:?}"),
@@ -137,7 +137,7 @@ fn add(server: &mut Server, id: RequestId) {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     server.add_connection(theirs);
     let ticket = server.ticket(id).expect("it is owed");
-    thread::spawn(move || {
+    spawn(move || {
         let mut stream = BufReader::new(ours);
         let ask = b"GET /added HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         stream.get_mut().write_all(ask).expect("it is served");
@@ -168,9 +168,9 @@ fn poll_loop(_worker_id: u32, server: &mut Server) {
         let mut late = Vec::new();
         while let Some(request) = server.next_request() {
             if request.path() == "/late" {
-                late.push(request.id())
+                late.push(request.id());
             } else {
-                answers.take(server, request)
+                answers.take(server, request);
             }
         }
         // After the loop was told that there is nothing more to do, and without asking again.
@@ -189,7 +189,7 @@ fn polling_loop(_worker_id: u32, server: &mut Server) {
         {
             answers.take(server, request);
         }
-        thread::sleep(Duration::from_millis(1));
+        thread::park_timeout(Duration::from_millis(1));
     }
 }
 
@@ -268,21 +268,7 @@ async fn answer(mut call: Call, shared: Rc<Shared>) -> Result<Response, String> 
             sleep(Duration::from_millis(1)).await;
             panic!("the password is hunter2");
         }
-        "/body" => {
-            let whole = call.body().whole().await;
-            response.text(whole);
-        }
-        "/unread" => response.text("without a look at it"),
-        // Reads nothing until it is let through.
-        "/slow-body" => {
-            while !shared.open.get() {
-                sleep(Duration::from_millis(5)).await;
-            }
-            while let Some(bytes) = call.body().next().await {
-                shared.read.set(shared.read.get() + bytes.len());
-            }
-            response.text(shared.read.get().to_string());
-        }
+        "/body" | "/unread" | "/slow-body" => read_body(&mut call, &shared, &mut response).await,
         "/stream" => response.stream(call.stream(|sender| produce(sender, 3))),
         "/large" => response.stream(call.stream(|sender| produce(sender, 40_000))),
         "/endless" => response.stream(call.stream(move |mut sender: Sender| async move {
@@ -298,6 +284,27 @@ async fn answer(mut call: Call, shared: Rc<Shared>) -> Result<Response, String> 
         path => response.text(format!("async {path}")),
     }
     Ok(response)
+}
+
+async fn read_body(call: &mut Call, shared: &Shared, response: &mut Response) {
+    match call.path() {
+        "/body" => {
+            let whole = call.body().whole().await;
+            response.text(whole);
+        }
+        "/unread" => response.text("without a look at it"),
+        // Reads nothing until it is let through.
+        "/slow-body" => {
+            while !shared.open.get() {
+                sleep(Duration::from_millis(5)).await;
+            }
+            while let Some(bytes) = call.body().next().await {
+                shared.read.set(shared.read.get() + bytes.len());
+            }
+            response.text(shared.read.get().to_string());
+        }
+        _ => {}
+    }
 }
 
 async fn produce(mut sender: Sender, lines: u32) {
@@ -319,7 +326,7 @@ async fn from_a_thread() {
         }
         let (done, waker) = (Arc::clone(&done), context.waker().clone());
         thread.get_or_insert_with(|| {
-            thread::spawn(move || {
+            spawn(move || {
                 done.store(true, Ordering::SeqCst);
                 waker.wake();
             })
@@ -327,6 +334,17 @@ async fn from_a_thread() {
         Poll::Pending
     })
     .await;
+}
+
+fn hang() -> ! {
+    loop {
+        thread::park();
+    }
+}
+
+/// A thread of a worker: it may have some.
+fn spawn(work: impl FnOnce() + Send + 'static) {
+    let _ = thread::Builder::new().spawn(work).expect("a thread");
 }
 
 /// The callback: a line in, a line out.
@@ -339,9 +357,7 @@ fn handle(socket: Socket, metadata: &Metadata) {
     let text = match line.trim_end() {
         "hang" => {
             let _ = socket.get_mut().write_all(b"hanging\n");
-            loop {
-                thread::park();
-            }
+            hang()
         }
         "panic" => panic!("as asked"),
         // Until the peer says so.

@@ -18,6 +18,7 @@ mod loops;
 #[expect(dead_code, reason = "each test uses a part of it")]
 #[path = "../kernel/own.rs"]
 mod own;
+#[expect(dead_code, reason = "each test uses a part of it")]
 #[path = "../process/raw.rs"]
 mod raw;
 #[expect(dead_code, reason = "each test uses a part of it")]

@@ -9,6 +9,7 @@ use crate::io::{
 use crate::ipc::board::Board;
 use crate::ipc::handoff::{Handoff, is_handoff};
 use crate::ipc::message;
+use crate::master::balancer::Weights;
 use crate::master::{Master, MasterListener, Parts, balancer};
 use crate::stats::{CloseReason, Counter};
 use std::cell::RefCell;
@@ -360,6 +361,11 @@ impl Processes for World {
         kernel.strangers > 0
     }
 
+    fn stream_pair(&mut self) -> Result<(Fd, Fd), Errno> {
+        let mut kernel = self.0.borrow_mut();
+        Ok((kernel.fd(), kernel.fd()))
+    }
+
     fn spare(&mut self) -> Result<Fd, Errno> {
         let mut kernel = self.0.borrow_mut();
         if kernel.open.len() >= kernel.fds_max {
@@ -415,7 +421,7 @@ impl Stage {
             signals: kernel.borrow_mut().fd(),
             board,
             workers,
-            balancer: balancer::balancer(Balancing::LeastConnections),
+            balancer: balancer::balancer(Balancing::LeastConnections, Weights::default()),
             pid1: false,
             seed: 42,
             events: Box::new(move |event| heard.borrow_mut().push(event.clone())),
