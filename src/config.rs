@@ -4,10 +4,12 @@
 //! (`RINGFORT_` and the name in capitals) and in a file. Durations are written `5s`, `250ms`, `2m`;
 //! sizes `16384`, `16k`, `10m`.
 
+mod operation;
 mod value;
 
 use crate::io::Address;
 use crate::network::Network;
+use operation::Operation;
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -89,6 +91,7 @@ macro_rules! options {
             trusted_proxies: Vec<Network>,
             access_log: Option<PathBuf>,
             access_log_format: AccessFormat,
+            operation: Operation,
             $($name: $kind,)*
         }
 
@@ -102,6 +105,7 @@ macro_rules! options {
                     trusted_proxies: Vec::new(),
                     access_log: None,
                     access_log_format: AccessFormat::Combined,
+                    operation: Operation::default(),
                     $($name: $default,)*
                 }
             }
@@ -167,7 +171,7 @@ macro_rules! options {
                         AccessFormat::Combined => "combined",
                         AccessFormat::Json => "json",
                     }.to_owned()),
-                    _ => None,
+                    _ => self.operation.get(name),
                 }
             }
         }
@@ -312,6 +316,12 @@ options! {
     /// Clients whose requests are counted at a time. With more of them, one that comes anew shares
     /// the count of the one that was quiet for longest.
     rate_clients: u64 = 10_000, 8, 1_000_000;
+    /// Whether workers and what they start may never gain privileges by running a program
+    /// (PR_SET_NO_NEW_PRIVS): set-user-id programs such as sudo then do not work for them.
+    no_new_privs: bool = true, false, true;
+    /// Whether each worker stays on one CPU: that of its slot, in the order of those that the
+    /// master may use.
+    pin_cpus: bool = false, false, true;
 }
 
 impl Config {
@@ -386,6 +396,42 @@ impl Config {
         self.trusted_proxies = networks;
     }
 
+    /// Where operators ask and command: the path of a Unix socket.
+    #[must_use]
+    pub fn control(&self) -> Option<&Path> {
+        self.operation.control.as_deref()
+    }
+
+    /// Where `/livez`, `/readyz`, `/metrics` and the status page are answered.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<&Address> {
+        self.operation.admin_address.as_ref()
+    }
+
+    /// The file that holds the master's number while it runs.
+    #[must_use]
+    pub fn pid_file(&self) -> Option<&Path> {
+        self.operation.pid_file.as_deref()
+    }
+
+    /// Which user workers become, by name or number.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.operation.user.as_deref()
+    }
+
+    /// Which group workers become; without it their user's own.
+    #[must_use]
+    pub fn group(&self) -> Option<&str> {
+        self.operation.group.as_deref()
+    }
+
+    /// Which permissions new files of the pool do not get.
+    #[must_use]
+    pub fn umask(&self) -> Option<u32> {
+        self.operation.umask
+    }
+
     /// The file that requests are logged to.
     #[must_use]
     pub fn access_log(&self) -> Option<&Path> {
@@ -434,7 +480,10 @@ impl Config {
             ("access_log_format", "combined") => self.access_log_format = AccessFormat::Combined,
             ("access_log_format", "json") => self.access_log_format = AccessFormat::Json,
             ("access_log_format", _) => return Err(wrong("combined or json")),
-            _ => return Err(wrong("the name of an option")),
+            _ => {
+                let set = self.operation.set(name, text);
+                return set.unwrap_or_else(|| Err(wrong("the name of an option")));
+            }
         }
         Ok(())
     }
@@ -444,6 +493,11 @@ impl Config {
 const fn is_target(byte: u8) -> bool {
     byte.is_ascii_graphic()
         && !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
+}
+
+/// An address as text.
+pub(crate) fn address(text: &str) -> Option<Address> {
+    parse_address(text)
 }
 
 fn parse_address(text: &str) -> Option<Address> {

@@ -56,6 +56,27 @@ impl ErrorKind {
         }
     }
 
+    /// The kind of a code.
+    #[must_use]
+    pub fn from_code(code: &str) -> Option<Self> {
+        let all = [
+            Self::Config,
+            Self::AddressInUse,
+            Self::AddressNotAvailable,
+            Self::PermissionDenied,
+            Self::RingBlocked,
+            Self::RingDisabled,
+            Self::KernelTooOld,
+            Self::MemoryLocked,
+            Self::TooFewDescriptors,
+            Self::Threads,
+            Self::WorkersFailed,
+            Self::Unclean,
+            Self::System,
+        ];
+        all.into_iter().find(|kind| kind.code() == code)
+    }
+
     /// What to do about it.
     #[must_use]
     pub const fn hint(self) -> &'static str {
@@ -100,6 +121,12 @@ impl Error {
     /// What happened, where: `cannot listen on 127.0.0.1:80: permission denied`.
     pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
         Self { kind, context: context.into() }
+    }
+
+    /// What happened, without the code.
+    #[must_use]
+    pub fn context(&self) -> &str {
+        &self.context
     }
 
     /// What an application can branch on.

@@ -4,9 +4,11 @@ use crate::boot;
 use crate::config::{Balancing, Config, ConfigError, Mode, Setters};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
+use crate::handle::{self, Handle};
 use crate::http::{Handler, Outcome, Request, Response};
-use crate::io::{Address, WorkerPlan};
+use crate::io::{Address, Fd, WorkerPlan};
 use crate::ipc::board::{Board, WorkerState};
+use crate::signals::SignalManager;
 use crate::stats::Counter;
 use std::fmt;
 
@@ -33,6 +35,9 @@ pub(crate) struct Hooks {
     pub(crate) started: Box<dyn FnMut(&Started)>,
     pub(crate) event: Box<dyn FnMut(&Event)>,
     pub(crate) reload: Option<boot::Hook>,
+    pub(crate) calls: SignalManager,
+    /// A control listener that was made before.
+    pub(crate) control: Option<Fd>,
 }
 
 /// A configuration that was read anew.
@@ -66,7 +71,8 @@ impl Pool {
     /// A pool with settings made elsewhere.
     pub fn with_config(config: Config) -> Self {
         let (started, event) = (Box::new(|_: &_| {}), Box::new(|_: &_| {}));
-        let hooks = Hooks { started, event, reload: None };
+        let (calls, control) = (SignalManager::new(), None);
+        let hooks = Hooks { started, event, reload: None, calls, control };
         Self { config, wrong: None, hooks }
     }
 
@@ -143,6 +149,12 @@ impl Pool {
         self
     }
 
+    /// What the application does on signals. The caller may keep a clone.
+    pub fn signals(mut self, signals: SignalManager) -> Self {
+        self.hooks.calls = signals;
+        self
+    }
+
     /// Serves with one function; blocks until TERM, INT or QUIT, and until what runs has finished.
     ///
     /// The handler is what it is at this moment in every worker: each has its own copy of the
@@ -189,6 +201,45 @@ impl Pool {
         self.run(factory)
     }
 
+    /// As [`Pool::serve`], in a process of its own: forks the master, returns when it listens, and
+    /// gives back what it is asked and commanded by. The pool outlives the handle, and this process:
+    /// `stop` it. Call it before any thread is started.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::serve`], but for workers that never come up: [`Handle::wait`] says so.
+    pub fn spawn<F, R>(self, handler: F) -> Result<Handle, Error>
+    where
+        F: FnMut(&Request<'_>, &mut Response) -> R + 'static,
+        R: Outcome,
+    {
+        let mut handler = Some(handler);
+        self.try_spawn_with(move |_| handler.take().ok_or("the handler is taken"))
+    }
+
+    /// As [`Pool::try_serve_with`], in a process of its own; see [`Pool::spawn`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::spawn`].
+    pub fn try_spawn_with<H: Handler, E: fmt::Display + 'static>(
+        self,
+        factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
+    ) -> Result<Handle, Error> {
+        let control = self.config.control().map(|path| path.display().to_string());
+        let serve = move |lent: Option<Fd>, mut reporter: handle::Reporter| {
+            let mut pool = self;
+            let mut started = std::mem::replace(&mut pool.hooks.started, Box::new(|_| {}));
+            pool.hooks.control = lent;
+            pool.hooks.started = Box::new(move |facts| {
+                started(facts);
+                reporter.started(facts);
+            });
+            pool.run(factory)
+        };
+        handle::spawn(control, Box::new(serve))
+    }
+
     fn run<H: Handler, E: fmt::Display>(
         self,
         factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
@@ -217,6 +268,10 @@ pub struct Started {
     pub connections_max: u64,
     /// The kernel's release.
     pub kernel: String,
+    /// Where health is answered, with the port that it got.
+    pub health: Option<Address>,
+    /// RLIMIT_NOFILE before and after it was raised.
+    pub descriptors: (u64, u64),
 }
 
 /// What a worker knows of itself and of the pool.

@@ -3,12 +3,14 @@
 mod app;
 mod banner;
 mod check;
+pub(crate) mod ctl;
 pub(crate) mod demo;
 mod help;
 pub(crate) mod serve;
 mod settings;
 
 pub(crate) use check::report;
+pub(crate) use ctl::Ctl;
 pub(crate) use settings::Settings;
 
 use lexopt::Arg::{Long, Short, Value};
@@ -29,6 +31,8 @@ pub(crate) enum Command {
     Demo(Settings),
     /// Serve.
     Serve(Settings),
+    /// Ask or command a running master.
+    Ctl(Ctl),
 }
 
 /// What is wrong with the command line, the environment or the file. One line, and what to do.
@@ -74,6 +78,7 @@ pub(crate) fn parse(
         Some(Short('h') | Long("help")) => return Ok(Command::Print(help::overview())),
         Some(Short('V') | Long("version")) => return Ok(Command::Print(help::version())),
         Some(Value(word)) if word == "serve" => serve(parser)?,
+        Some(Value(word)) if word == "ctl" => return ctl(parser),
         Some(Value(word)) => return Err(Usage::new(format!("no such command: {word:?}"))),
         Some(Long(name)) if settings::is_option(name) => {
             return Err(Usage::new(format!("write `ringfort serve --{name} …`")));
@@ -85,6 +90,23 @@ pub(crate) fn parse(
     }
     let settings = Settings::layered(env, line.flags, line.config, read)?;
     Ok(if line.check { Command::Check(settings) } else { Command::Serve(settings) })
+}
+
+/// `-` begins no option here: `scale -1`.
+fn ctl(mut parser: lexopt::Parser) -> Result<Command, Usage> {
+    let mut words = Vec::new();
+    for word in parser.raw_args()? {
+        words.push(word.into_string().map_err(|word| Usage::new(format!("no text: {word:?}")))?);
+    }
+    if words.iter().any(|word| word == "--help" || word == "-h") {
+        return Ok(Command::Print(help::ctl()));
+    }
+    let mut words = words.into_iter();
+    let socket = words.next().ok_or_else(|| Usage::new("ringfort ctl SOCKET COMMAND"))?;
+    let line = words.collect::<Vec<_>>().join(" ");
+    // What the master would refuse is refused here, without one.
+    ringfort::admin::line::parse(line.as_bytes()).map_err(Usage::new)?;
+    Ok(Command::Ctl(Ctl { socket, line }))
 }
 
 #[derive(Default)]

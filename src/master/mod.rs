@@ -7,6 +7,7 @@ mod accept;
 pub mod answer;
 pub mod balancer;
 pub mod command;
+mod control;
 pub mod epochs;
 mod handoff;
 pub mod ledger;
@@ -25,15 +26,18 @@ mod transact;
 pub mod trial;
 pub mod workers;
 
+use crate::admin;
 use crate::config::{Config, Mode};
 use crate::error::Error;
 use crate::event::Event;
 use crate::io::{Completion, Fd, Instant, Io, Kind, Processes};
 use crate::ipc::board::Board;
+use crate::signals::SignalManager;
 use accept::Accepting;
 use answer::{Answer, Asker};
 use balancer::{Balancer, Load};
 use command::Command;
+use control::Control;
 use ledger::Ledger;
 pub use ledger::{RefuseReason, Report, WORKER_DIED};
 use listeners::Listeners;
@@ -84,6 +88,10 @@ pub struct Parts {
     pub seed: u64,
     /// Who is told what happens. Must not block.
     pub events: Box<dyn FnMut(&Event)>,
+    /// What the application does on signals.
+    pub calls: SignalManager,
+    /// Control and health listeners, and what is told there.
+    pub admin: admin::Parts,
 }
 
 impl fmt::Debug for Parts {
@@ -123,6 +131,8 @@ pub struct Master<I> {
     before_drain: Report,
     failure: Option<Error>,
     ops: Operations,
+    calls: SignalManager,
+    control: Control,
     /// Ends of commands, for who asked.
     answers: Vec<(Asker, Answer)>,
 }
@@ -131,7 +141,7 @@ impl<I: Io + Processes> Master<I> {
     /// A master that has not begun: its first turn spawns the workers.
     pub fn new(io: I, parts: Parts, config: &Config) -> Self {
         let Parts { listeners: held, signals, board, workers, balancer, pid1, seed, .. } = parts;
-        let Parts { workers_max, mode, groups, events, .. } = parts;
+        let Parts { workers_max, mode, groups, events, calls, admin, .. } = parts;
         assert!(workers > 0, "a pool without workers");
         assert!(board.lines() / LINES_PER_WORKER >= workers, "three lines a worker");
         let mut listeners = Listeners::default();
@@ -161,6 +171,8 @@ impl<I: Io + Processes> Master<I> {
             before_drain: Report::default(),
             failure: None,
             ops: Operations::new(config, mode, groups, workers_max.max(workers), seed),
+            calls,
+            control: Control::new(admin),
             answers: Vec::new(),
         }
     }
@@ -194,6 +206,7 @@ impl<I: Io + Processes> Master<I> {
         self.settle(now);
         self.supervise(now);
         self.operate(now);
+        self.attend(now);
         self.expire(now);
         self.sweep(now);
         self.dispatch();
@@ -222,6 +235,7 @@ impl<I: Io + Processes> Master<I> {
             Kind::Signal => self.on_signal(&completion, now),
             Kind::Send => self.on_probe_sent(&completion),
             Kind::Read => self.on_probe_read(&completion),
+            Kind::Knock | Kind::Ask | Kind::Tell => self.on_visit(completion, now),
             Kind::Cancel => {}
             Kind::Write | Kind::Connect => {
                 unreachable!("the master submits no {:?}", completion.token.kind)
@@ -232,6 +246,9 @@ impl<I: Io + Processes> Master<I> {
     fn on_signal(&mut self, completion: &Completion, now: Instant) {
         for signal in self.signals.completed(&mut self.io, completion, now) {
             let command = command::command(signal, self.phase.is_draining());
+            if self.calls.in_master(signal) {
+                continue;
+            }
             if let Command::Ignore(why) = command {
                 (self.events)(&Event::SignalIgnored { signal, why });
             } else {
@@ -268,6 +285,8 @@ impl<I: Io + Processes> Master<I> {
             self.signals.retry_at,
             self.phase.next_deadline(),
             self.ops.next_deadline(),
+            self.control.next_deadline(),
+            (!self.answers.is_empty()).then_some(now),
             self.probes.values().filter_map(Probe::next_deadline).min(),
             self.listeners.readable(0).map(|_| now),
             soon.then(|| now.after(SOON)),

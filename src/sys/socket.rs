@@ -156,6 +156,11 @@ pub struct FileId {
 }
 
 impl FileId {
+    /// Of a file that is open.
+    pub(super) const fn new(device: u64, inode: u64) -> Self {
+        Self { device, inode }
+    }
+
     /// Of the file at this path now; `None` if there is none.
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {
@@ -201,6 +206,26 @@ pub fn peer(fd: &Fd) -> Option<SocketAddr> {
         Address::Tcp(address) => Some(address),
         Address::Unix(_) => None,
     }
+}
+
+/// Which user was at the other end of a Unix socket when it connected (SO_PEERCRED); `None`: another
+/// kind of socket.
+#[must_use]
+pub fn peer_user(fd: &Fd) -> Option<u32> {
+    let mut who = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = length_of(size_of::<libc::ucred>());
+    // SAFETY: fills at most `length` bytes of a local of its type.
+    let answer = unsafe {
+        libc::getsockopt(
+            fd.raw(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut who).cast(),
+            &raw mut length,
+        )
+    };
+    // A socket that is none of a Unix pair answers with nobody.
+    (answer == 0 && who.uid != u32::MAX).then_some(who.uid)
 }
 
 /// Takes one arrival, close-on-exec. It is in blocking mode, although its listener is not: the

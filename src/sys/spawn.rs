@@ -55,4 +55,8 @@ impl Processes for Ring {
     fn memory(&mut self, pid: u32, shared_out: bool) -> Option<u64> {
         process::memory(pid, shared_out)
     }
+
+    fn peer_user(&mut self, fd: &Fd) -> Option<u32> {
+        socket::peer_user(fd)
+    }
 }
