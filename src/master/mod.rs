@@ -204,9 +204,9 @@ impl<I: Io + Processes> Master<I> {
         }
         self.refusals.sent(&mut self.io);
         self.settle(now);
+        self.attend(now);
         self.supervise(now);
         self.operate(now);
-        self.attend(now);
         self.expire(now);
         self.sweep(now);
         self.dispatch();
