@@ -4,6 +4,7 @@
 //! the worker's loop, so it bounds the pipelined ratio of `engine`.
 
 use criterion::{Criterion, Throughput};
+use ringfort::balancer::{Client, Load, Weights, balancer};
 use ringfort::config::{Balancing, Config};
 use ringfort::http::body::{Body, BodyLimits};
 use ringfort::http::date::Date;
@@ -12,7 +13,6 @@ use ringfort::http::{Http, Request, Response};
 use ringfort::io::{Fd, Instant, Kind, Token};
 use ringfort::ipc::board::Line;
 use ringfort::ipc::handoff::Handoff;
-use ringfort::master::balancer::{Load, balancer};
 use ringfort::protocol::{Cx, Out, Protocol};
 use ringfort::stats::Counter;
 use ringfort::worker::Slots;
@@ -195,13 +195,18 @@ fn handoffs(criterion: &mut Criterion) {
 }
 
 fn balancers(criterion: &mut Criterion) {
+    let client = Client::at(Some(([192, 0, 2, 7], 1).into()));
     let loads: Vec<Load> =
         (0..64).map(|index| Load { room: 100, connections: index * 31 % 64, active: 0 }).collect();
     for (name, balancing) in [
         ("balancer/least-connections-64", Balancing::LeastConnections),
         ("balancer/round-robin-64", Balancing::RoundRobin),
+        ("balancer/weighted-64", Balancing::Weighted),
+        ("balancer/sticky-64", Balancing::Sticky),
     ] {
-        let mut balancer = balancer(balancing);
-        criterion.bench_function(name, |bencher| bencher.iter(|| balancer.pick(black_box(&loads))));
+        let mut balancer = balancer(balancing, Weights::default());
+        criterion.bench_function(name, |bencher| {
+            bencher.iter(|| balancer.pick(&client, black_box(&loads)));
+        });
     }
 }

@@ -7,15 +7,18 @@ mod reread;
 pub(crate) use operators::abstract_listener;
 pub(crate) use reread::Hook;
 
-use crate::config::{Config, Mode};
+use crate::config::{Balancing, Config, Mode};
 use crate::error::{Error, ErrorKind};
 use crate::http::rate::RateTable;
 use crate::http::{Handler, Http, Request, Response};
 use crate::io::{Address, Errno, Fd, Purpose, WorkerPlan};
 use crate::ipc::board::Board;
+use crate::ipc::mail::WorkerMail;
 use crate::ipc::message::{CONTROL_MAX, Message};
+use crate::master::balancer::{Balancer, Weights};
 use crate::master::{Master, MasterListener, Parts, balancer};
-use crate::pool::{Hooks, Started, WorkerInfo, recommended};
+use crate::mode::{Recommendation, recommended};
+use crate::pool::{Hooks, Started, WorkerInfo};
 use crate::signals::SignalManager;
 use crate::sys::ring::{Ring, RingSettings};
 use crate::sys::socket::{self, FileId, Options};
@@ -69,7 +72,7 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
         return Err(Error::new(ErrorKind::Config, "no address to listen on"));
     }
     let inherited = process::open_fds().map_err(|failed| failed.error("/proc"))?;
-    let system = SystemInfo::read(u32::try_from(config.fallback_cpus()).unwrap_or(1));
+    let system = SystemInfo::get(u32::try_from(config.fallback_cpus()).unwrap_or(1));
     let (workers, workers_reason) = match u32::try_from(config.workers()) {
         Ok(count) if count > 0 => (count, "as asked".to_owned()),
         _ => (system.cpus.usable, format!("one per CPU: {}", system.cpus)),
@@ -77,7 +80,7 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
     let descriptors = fit_descriptors(&mut config)?;
     privileges::check(&config)?;
     probe::check(config.connections_max() + SPARE_FDS)?;
-    let (mode, mode_reason) = recommended(&config, workers);
+    let Recommendation { mode, reason: mode_reason } = recommended(&config, &system);
     let mut operators = Operators::open(&config, hooks.control.take())?;
     let bound = Bound::listen(&config, mode, workers).inspect_err(|_| operators.close())?;
     let workers_max = workers_max(&config, workers);
@@ -86,11 +89,7 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
     let board = Board::create(memory.words, lines);
     let (signals, before) =
         signal::open(&MASTER_SIGNALS).map_err(|failed| failed.error("signals"))?;
-    let message_bytes = usize::try_from(config.message_max()).unwrap_or(usize::MAX);
-    let settings = RingSettings { message_bytes, ..RingSettings::MASTER };
-    let mut ring = Ring::new(settings).map_err(|errno| {
-        Error::new(ErrorKind::System, format!("cannot make the master's ring: {errno}"))
-    })?;
+    let mut ring = master_ring(&config)?;
     (hooks.started)(&Started {
         addresses: bound.addresses.clone(),
         mode,
@@ -102,16 +101,14 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
         health: operators.health.clone(),
         descriptors,
     });
-    let base = Base { config: config.clone(), mode, workers };
-    ring.set_launch(launch(
-        base,
-        board,
-        inherited,
-        factory,
-        hooks.reload.take(),
-        hooks.calls.clone(),
-    )?);
+    let base = Base { config: config.clone(), mode };
+    let reload = hooks.reload.take();
+    ring.set_launch(launch(base, board, inherited, factory, reload, hooks.calls.clone())?);
     ring.set_listen(listen(bound.addresses.clone(), &config));
+    let balancer = match hooks.balancer {
+        Some(own) => own,
+        None => configured_balancer(&config)?,
+    };
     let parts = Parts {
         groups: bound.groups(),
         listeners: bound.listeners,
@@ -120,14 +117,18 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
         workers,
         workers_max,
         mode,
-        balancer: balancer::balancer(config.balancing()),
+        balancer,
         pid1: process::is_pid1(),
         seed: clock::monotonic().as_nanos(),
         events: hooks.event,
         calls: hooks.calls,
         admin: operators.parts(&bound.addresses, descriptors),
     };
-    let result = Master::new(ring, parts, &config).run();
+    let mut master = Master::new(ring, parts, &config);
+    if let Some(mail) = hooks.mail {
+        master = master.with_mail(mail);
+    }
+    let result = master.run();
     for (path, id) in bound.paths {
         socket::unlink_own(&path, id);
     }
@@ -139,6 +140,14 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
         return Ok(());
     }
     Err(Error::new(ErrorKind::Unclean, format!("the pool did not end cleanly: {report}")))
+}
+
+fn master_ring(config: &Config) -> Result<Ring, Error> {
+    let message_bytes = usize::try_from(config.message_max()).unwrap_or(usize::MAX);
+    let settings = RingSettings { message_bytes, ..RingSettings::MASTER };
+    Ring::new(settings).map_err(|errno| {
+        Error::new(ErrorKind::System, format!("cannot make the master's ring: {errno}"))
+    })
 }
 
 /// Up to how many workers the pool can be scaled.
@@ -166,6 +175,16 @@ fn options(config: &Config) -> Options {
     }
 }
 
+fn configured_balancer(config: &Config) -> Result<Box<dyn Balancer>, Error> {
+    let weights = match config.balancing() {
+        Balancing::Weighted => Weights::new(config.weights())?,
+        Balancing::LeastConnections | Balancing::RoundRobin | Balancing::Sticky => {
+            Weights::default()
+        }
+    };
+    Ok(balancer::balancer(config.balancing(), weights))
+}
+
 /// Raises RLIMIT_NOFILE as far as allowed. The default of `connections_max` yields to the limit; a
 /// number that somebody chose does not, and is refused by the probe if it does not fit.
 fn fit_descriptors(config: &mut Config) -> Result<(u64, u64), Error> {
@@ -176,8 +195,7 @@ fn fit_descriptors(config: &mut Config) -> Result<(u64, u64), Error> {
     if config.connections_max() != default || default <= room || room == 0 {
         return Ok((before, limit));
     }
-    let fitted = config.setters().connections_max(room).map(drop);
-    fitted.map_err(|wrong| Error::new(ErrorKind::Config, wrong.to_string()))?;
+    config.setters().connections_max(room)?;
     Ok((before, limit))
 }
 
@@ -251,7 +269,9 @@ fn launch<H: Handler, E: fmt::Display>(
         let line = board.line(plan.line);
         let listeners: Vec<(u16, Fd)> =
             plan.listeners.iter().map(|(address, fd)| (*address, Fd::new(fd.raw()))).collect();
-        let own: Vec<&Fd> = listeners.iter().map(|(_, fd)| fd).chain([&channel]).collect();
+        let mail = plan.mail.map(|fd| Fd::new(fd.raw()));
+        let own = listeners.iter().map(|(_, fd)| fd).chain([&channel]).chain(&mail);
+        let own: Vec<&Fd> = own.collect();
         if let Err(failed) = process::close_all_but(&inherited, &own) {
             return boot_failed(&channel, &failed.error("descriptors").to_string());
         }
@@ -291,7 +311,13 @@ fn launch<H: Handler, E: fmt::Display>(
             Ok(ring) => ring,
             Err(errno) => return boot_failed(&channel, &format!("io_uring: {errno}")),
         };
-        let info = WorkerInfo::new(plan, board);
+        let messages = match &mail {
+            Some(_) => {
+                WorkerMail::connected(usize::try_from(config.message_max()).unwrap_or(usize::MAX))
+            }
+            None => WorkerMail::default(),
+        };
+        let info = WorkerInfo::new(plan, board, messages.clone());
         let handler = match factory(&info) {
             Ok(handler) => handler,
             Err(error) => return boot_failed(&channel, &error.to_string()),
@@ -302,7 +328,11 @@ fn launch<H: Handler, E: fmt::Display>(
         let parts =
             worker::Parts { slot, channel, signals, calls, listeners, waits, line, access_log };
         let http = Http::new(handler, &config).with_rate_limit(rate.clone());
-        Worker::new(ring, http, parts, &config).run();
+        let mut worker = Worker::new(ring, http, parts, &config);
+        if let Some(fd) = mail {
+            worker = worker.with_mail(fd, messages);
+        }
+        worker.run();
         0
     }))
 }

@@ -6,7 +6,9 @@
 
 mod operation;
 mod value;
+mod weights;
 
+use crate::error::{Error, ErrorKind};
 use crate::io::Address;
 use crate::network::Network;
 use operation::Operation;
@@ -15,6 +17,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use value::Value;
+use weights::{WEIGHT_MAX, show_weights, weight, wrong_weights};
 
 /// How connections reach workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +31,18 @@ pub enum Mode {
     Centralized,
 }
 
+impl Mode {
+    /// Its name in settings.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Shared => "shared",
+            Self::Centralized => "centralized",
+        }
+    }
+}
+
 /// Which worker the master picks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Balancing {
@@ -36,6 +51,25 @@ pub enum Balancing {
     LeastConnections,
     /// One after the other.
     RoundRobin,
+    /// In the proportion of weights, which can be changed while the pool runs.
+    Weighted,
+    /// The same client to the same worker, by its address.
+    Sticky,
+}
+
+impl Balancing {
+    const NAMES: [(Self, &'static str); 4] = [
+        (Self::LeastConnections, "least-connections"),
+        (Self::RoundRobin, "round-robin"),
+        (Self::Weighted, "weighted"),
+        (Self::Sticky, "sticky"),
+    ];
+
+    /// Its name in settings.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(known, _)| *known == self).map_or("", |(_, name)| name)
+    }
 }
 
 /// How a line of the access log is written.
@@ -67,6 +101,15 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+impl From<ConfigError> for Error {
+    fn from(wrong: ConfigError) -> Self {
+        Self::new(ErrorKind::Config, wrong.to_string())
+            .with("option", &wrong.option)
+            .with("value", &wrong.value)
+            .because(wrong)
+    }
+}
+
 /// One row of the table, as text: for `--help`, `--check` and the documentation.
 #[derive(Clone, Copy, Debug)]
 pub struct OptionRow {
@@ -86,7 +129,9 @@ macro_rules! options {
         pub struct Config {
             addresses: Vec<Address>,
             mode: Mode,
-            balancing: Balancing,
+            balancing: Option<Balancing>,
+            own_balancer: bool,
+            weights: Vec<u32>,
             probe_path: String,
             trusted_proxies: Vec<Network>,
             access_log: Option<PathBuf>,
@@ -100,7 +145,9 @@ macro_rules! options {
                 Self {
                     addresses: Vec::new(),
                     mode: Mode::Auto,
-                    balancing: Balancing::LeastConnections,
+                    balancing: None,
+                    own_balancer: false,
+                    weights: Vec::new(),
                     probe_path: "/".to_owned(),
                     trusted_proxies: Vec::new(),
                     access_log: None,
@@ -149,15 +196,9 @@ macro_rules! options {
             pub fn get(&self, name: &str) -> Option<String> {
                 match name {
                     $(stringify!($name) => Some(self.$name.show()),)*
-                    "mode" => Some(match self.mode {
-                        Mode::Auto => "auto",
-                        Mode::Shared => "shared",
-                        Mode::Centralized => "centralized",
-                    }.to_owned()),
-                    "balancer" => Some(match self.balancing {
-                        Balancing::LeastConnections => "least-connections",
-                        Balancing::RoundRobin => "round-robin",
-                    }.to_owned()),
+                    "mode" => Some(self.mode.name().to_owned()),
+                    "balancer" => Some(self.balancing().name().to_owned()),
+                    "weights" => Some(show_weights(&self.weights)),
                     "probe_path" => Some(self.probe_path.clone()),
                     "trusted_proxies" => {
                         let all = self.trusted_proxies.iter().map(Network::to_string);
@@ -345,7 +386,19 @@ impl Config {
     /// Which worker the master picks.
     #[must_use]
     pub fn balancing(&self) -> Balancing {
-        self.balancing
+        self.balancing.unwrap_or_default()
+    }
+
+    /// Whether somebody chose a balancer.
+    #[must_use]
+    pub fn balancer_is_chosen(&self) -> bool {
+        self.balancing.is_some() || self.own_balancer
+    }
+
+    /// The weights of the first slots, for [`Balancing::Weighted`].
+    #[must_use]
+    pub fn weights(&self) -> &[u32] {
+        &self.weights
     }
 
     /// What a new worker is asked for before it takes over.
@@ -380,9 +433,32 @@ impl Config {
         self.mode = mode;
     }
 
-    /// Chooses the balancer.
+    /// Chooses the balancer, and thereby centralized mode, if that is left open.
     pub fn set_balancing(&mut self, balancing: Balancing) {
-        self.balancing = balancing;
+        self.balancing = Some(balancing);
+    }
+
+    /// The application brings a balancer.
+    /// Whether the application picks itself.
+    pub(crate) const fn has_own_balancer(&self) -> bool {
+        self.own_balancer
+    }
+
+    pub(crate) fn set_own_balancer(&mut self) {
+        self.own_balancer = true;
+    }
+
+    /// Sets the weights of the first slots; all others weigh 1.
+    ///
+    /// # Errors
+    ///
+    /// More than there can be workers, or one above 1000000.
+    pub fn set_weights(&mut self, weights: &[u32]) -> Result<(), ConfigError> {
+        if weights.len() > 1024 || weights.iter().any(|weight| *weight > WEIGHT_MAX) {
+            return Err(wrong_weights(&show_weights(weights)));
+        }
+        self.weights = weights.to_vec();
+        Ok(())
     }
 
     /// Whose `X-Forwarded-For` is believed.
@@ -394,42 +470,6 @@ impl Config {
     /// Believes the `X-Forwarded-For` of these peers, and of no others.
     pub fn set_trusted_proxies(&mut self, networks: Vec<Network>) {
         self.trusted_proxies = networks;
-    }
-
-    /// Where operators ask and command: the path of a Unix socket.
-    #[must_use]
-    pub fn control(&self) -> Option<&Path> {
-        self.operation.control.as_deref()
-    }
-
-    /// Where `/livez`, `/readyz`, `/metrics` and the status page are answered.
-    #[must_use]
-    pub fn admin_address(&self) -> Option<&Address> {
-        self.operation.admin_address.as_ref()
-    }
-
-    /// The file that holds the master's number while it runs.
-    #[must_use]
-    pub fn pid_file(&self) -> Option<&Path> {
-        self.operation.pid_file.as_deref()
-    }
-
-    /// Which user workers become, by name or number.
-    #[must_use]
-    pub fn user(&self) -> Option<&str> {
-        self.operation.user.as_deref()
-    }
-
-    /// Which group workers become; without it their user's own.
-    #[must_use]
-    pub fn group(&self) -> Option<&str> {
-        self.operation.group.as_deref()
-    }
-
-    /// Which permissions new files of the pool do not get.
-    #[must_use]
-    pub fn umask(&self) -> Option<u32> {
-        self.operation.umask
     }
 
     /// The file that requests are logged to.
@@ -464,9 +504,16 @@ impl Config {
             }
             ("probe_path", _) => return Err(wrong("a path such as /healthz")),
             ("mode", _) => return Err(wrong("auto, shared or centralized")),
-            ("balancer", "least-connections") => self.balancing = Balancing::LeastConnections,
-            ("balancer", "round-robin") => self.balancing = Balancing::RoundRobin,
-            ("balancer", _) => return Err(wrong("least-connections or round-robin")),
+            ("balancer", _) => {
+                let known = Balancing::NAMES.iter().find(|(_, name)| *name == text);
+                let expected = "least-connections, round-robin, weighted or sticky";
+                self.set_balancing(known.ok_or_else(|| wrong(expected))?.0);
+            }
+            ("weights", "") => self.weights.clear(),
+            ("weights", _) => {
+                let weights: Option<Vec<u32>> = text.split(',').map(weight).collect();
+                self.set_weights(&weights.ok_or_else(|| wrong_weights(text))?)?;
+            }
             ("trusted_proxies", list) => {
                 let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
                 let networks: Result<_, ()> = names.map(str::parse).collect();
@@ -496,11 +543,7 @@ const fn is_target(byte: u8) -> bool {
 }
 
 /// An address as text.
-pub(crate) fn address(text: &str) -> Option<Address> {
-    parse_address(text)
-}
-
-fn parse_address(text: &str) -> Option<Address> {
+pub(crate) fn parse_address(text: &str) -> Option<Address> {
     if let Some(path) = text.strip_prefix("unix:") {
         return (!path.is_empty()).then(|| Address::Unix(PathBuf::from(path)));
     }
@@ -551,6 +594,13 @@ mod tests {
         check("keep_alive", "false", Ok("false"));
         check("mode", "shared", Ok("shared"));
         check("mode", "both", Err("auto, shared or centralized"));
+        check("balancer", "sticky", Ok("sticky"));
+        check("balancer", "best", Err("least-connections, round-robin, weighted or sticky"));
+        check("weights", "3,1,0", Ok("3,1,0"));
+        let weights = "up to 1024 numbers of 0 to 1000000, such as 3,1,1";
+        check("weights", "3,,1", Err(weights));
+        check("weights", "1000001", Err(weights));
+        check("weights", &vec!["1"; 1025].join(","), Err(weights));
         check("colour", "red", Err("the name of an option"));
     }
 

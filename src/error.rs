@@ -1,7 +1,7 @@
-//! What can go wrong at start: kind, stable code, hint, context. Pure; imports nothing of the
-//! crate.
+//! What can go wrong: kind, stable code, hint, context, source. Pure; imports nothing of the crate.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// What an application can branch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +31,37 @@ pub enum ErrorKind {
     WorkersFailed,
     /// The drain deadline passed, or workers had to be killed.
     Unclean,
+    /// A channel between processes: not connected, gone, or what came is no message.
+    Ipc,
     /// Any other failing system call.
     System,
 }
 
 impl ErrorKind {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::Config,
+        Self::AddressInUse,
+        Self::AddressNotAvailable,
+        Self::PermissionDenied,
+        Self::RingBlocked,
+        Self::RingDisabled,
+        Self::KernelTooOld,
+        Self::MemoryLocked,
+        Self::TooFewDescriptors,
+        Self::Threads,
+        Self::WorkersFailed,
+        Self::Unclean,
+        Self::Ipc,
+        Self::System,
+    ];
+
+    /// The code of duyler/worker-pool for it: `IPC_ERROR`, else `WORKER_POOL_ERROR`.
+    #[must_use]
+    pub const fn group(self) -> &'static str {
+        if matches!(self, Self::Ipc) { "IPC_ERROR" } else { "WORKER_POOL_ERROR" }
+    }
+
     /// A word that never changes, for scripts and logs.
     #[must_use]
     pub const fn code(self) -> &'static str {
@@ -52,6 +78,7 @@ impl ErrorKind {
             Self::Threads => "threads",
             Self::WorkersFailed => "workers_failed",
             Self::Unclean => "unclean",
+            Self::Ipc => "ipc",
             Self::System => "system",
         }
     }
@@ -59,22 +86,7 @@ impl ErrorKind {
     /// The kind of a code.
     #[must_use]
     pub fn from_code(code: &str) -> Option<Self> {
-        let all = [
-            Self::Config,
-            Self::AddressInUse,
-            Self::AddressNotAvailable,
-            Self::PermissionDenied,
-            Self::RingBlocked,
-            Self::RingDisabled,
-            Self::KernelTooOld,
-            Self::MemoryLocked,
-            Self::TooFewDescriptors,
-            Self::Threads,
-            Self::WorkersFailed,
-            Self::Unclean,
-            Self::System,
-        ];
-        all.into_iter().find(|kind| kind.code() == code)
+        Self::ALL.iter().copied().find(|kind| kind.code() == code)
     }
 
     /// What to do about it.
@@ -105,53 +117,136 @@ impl ErrorKind {
             Self::Threads => "start the pool before any thread; workers may start threads",
             Self::WorkersFailed => "the reason each worker gave stands above",
             Self::Unclean => "raise drain_timeout, or look for handlers that do not end",
+            Self::Ipc => "look at the other end; after a bad message only a new channel helps",
             Self::System => "the system call and its error stand above",
         }
     }
 }
 
-/// An error with its context. `Display` is one line; `hint` says what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What went wrong: a kind to branch on, a sentence, and what led to it. `Display` is one line;
+/// [`Error::hint`] says what to do.
+///
+/// ```
+/// use std::error::Error as _;
+/// let error = ringfort::Pool::bind("nowhere").serve(|_req, res| res.text("")).unwrap_err();
+/// assert_eq!(error.code(), "config");
+/// assert_eq!(error.context(), [("option", "addr".to_owned()), ("value", "nowhere".to_owned())]);
+/// assert!(error.source().is_some_and(|source| source.is::<ringfort::ConfigError>()));
+/// ```
+#[derive(Clone, Debug)]
 pub struct Error {
     kind: ErrorKind,
-    context: String,
+    what: String,
+    context: Vec<(&'static str, String)>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     /// What happened, where: `cannot listen on 127.0.0.1:80: permission denied`.
-    pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
-        Self { kind, context: context.into() }
+    pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), context: Vec::new(), source: None }
+    }
+
+    /// With one more fact for who handles it by program: a name and its value.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl fmt::Display) -> Self {
+        self.context.push((name, value.to_string()));
+        self
+    }
+
+    /// With the error that led to it.
+    #[must_use]
+    pub fn because(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
     }
 
     /// What happened, without the code.
     #[must_use]
-    pub fn context(&self) -> &str {
-        &self.context
+    pub fn what(&self) -> &str {
+        &self.what
     }
 
     /// What an application can branch on.
     #[must_use]
-    pub fn kind(&self) -> ErrorKind {
+    pub const fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// A word that never changes.
+    /// A word that never changes, one for each kind.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub const fn code(&self) -> &'static str {
         self.kind.code()
+    }
+
+    /// `IPC_ERROR` or `WORKER_POOL_ERROR`: the code that duyler/worker-pool gives to such errors.
+    #[must_use]
+    pub const fn group(&self) -> &'static str {
+        self.kind.group()
     }
 
     /// What to do about it.
     #[must_use]
-    pub fn hint(&self) -> &'static str {
+    pub const fn hint(&self) -> &'static str {
         self.kind.hint()
     }
+
+    /// The facts: names and values.
+    #[must_use]
+    pub fn context(&self) -> &[(&'static str, String)] {
+        &self.context
+    }
 }
+
+/// Errors are the same when they say the same; where they come from is not compared.
+impl PartialEq for Error {
+    fn eq(&self, other: &Self) -> bool {
+        (self.kind, &self.what, &self.context) == (other.kind, &other.what, &other.context)
+    }
+}
+
+impl Eq for Error {}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} [{}]", self.context, self.code())
+        write!(f, "{} [{}]", self.what, self.code())
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::error::Error as _;
+
+    #[test]
+    fn each_kind_has_a_code_a_group_and_a_hint() {
+        let codes: BTreeSet<&str> = ErrorKind::ALL.iter().map(|kind| kind.code()).collect();
+        assert_eq!(codes.len(), ErrorKind::ALL.len(), "no two kinds share a code");
+        for kind in ErrorKind::ALL {
+            assert!(kind.code().chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+            assert!(!kind.hint().is_empty());
+        }
+        let ipc = ErrorKind::ALL.iter().filter(|kind| kind.group() == "IPC_ERROR");
+        assert_eq!(ipc.collect::<Vec<_>>(), [&ErrorKind::Ipc]);
+        assert_eq!(ErrorKind::System.group(), "WORKER_POOL_ERROR");
+    }
+
+    #[test]
+    fn an_error_keeps_its_context_and_its_source() {
+        let bare = Error::new(ErrorKind::Ipc, "cannot send");
+        assert!(bare.context().is_empty() && bare.source().is_none());
+        let full = bare.clone().with("path", "/run/x").with("bytes", 7).because(fmt::Error);
+        assert_eq!(full.context(), [("path", "/run/x".to_owned()), ("bytes", "7".to_owned())]);
+        assert!(full.source().is_some_and(|source| source.is::<fmt::Error>()));
+        assert_eq!(full.to_string(), "cannot send [ipc]");
+        assert_eq!(full, bare.clone().with("path", "/run/x").with("bytes", 7));
+        assert_ne!(full, bare);
+    }
+}

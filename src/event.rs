@@ -221,6 +221,18 @@ pub enum Event {
     },
     /// The application's balancer panicked; least connections serve on.
     BalancerPanicked,
+    /// The application's hook for messages panicked; it is called again for the next one.
+    MessageHookPanicked {
+        /// Whose message it was.
+        slot: u32,
+    },
+    /// An application's message was not sent.
+    MessageLost {
+        /// To whom; `None`: to all.
+        slot: Option<u32>,
+        /// Why.
+        why: String,
+    },
     /// A signal that the master does not act on.
     SignalIgnored {
         /// Its number (signal(7)).
@@ -263,6 +275,7 @@ impl Event {
             | Self::SignalIgnored { .. }
             | Self::Stopping
             | Self::DrainEnded { .. }
+            | Self::MessageLost { .. }
             | Self::SpawnRefused { .. } => Level::Warn,
             Self::WorkerBootFailed { .. }
             | Self::WorkerKilled { .. }
@@ -271,6 +284,7 @@ impl Event {
             | Self::ChannelBroken { .. }
             | Self::CommandEnded { ok: false, .. }
             | Self::ListenFailed { .. }
+            | Self::MessageHookPanicked { .. }
             | Self::BalancerPanicked => Level::Error,
         }
     }
@@ -342,6 +356,13 @@ impl fmt::Display for Event {
             }
             Self::BalancerPanicked => {
                 f.write_str("the application's balancer panicked: least connections from now on")
+            }
+            Self::MessageHookPanicked { slot } => {
+                write!(f, "the application's hook panicked at a message: slot={slot}")
+            }
+            Self::MessageLost { slot, why } => {
+                let to = slot.map_or_else(|| "all".to_owned(), |slot| slot.to_string());
+                write!(f, "message lost: slot={to}: {}", why.escape_debug())
             }
             Self::SignalIgnored { signal, why } => write!(f, "signal {signal} ignored: {why}"),
             Self::DrainBegan { timeout } => write!(f, "draining, at most {timeout:?}"),

@@ -215,7 +215,7 @@ impl Reporter {
     }
 
     fn failed(&mut self, error: &Error) {
-        self.say(&format!("{}\n{}", error.code(), error.context()));
+        self.say(&format!("{}\n{}", error.code(), error.what()));
     }
 
     fn say(&mut self, text: &str) {
@@ -279,7 +279,7 @@ fn begun(mut ours: UnixStream, child: &Child) -> Result<Vec<Address>, Error> {
     let text = String::from_utf8_lossy(&said[..length]).into_owned();
     let (word, rest) = text.split_once('\n').unwrap_or((&text, ""));
     if word == "ok" {
-        return Ok(rest.lines().filter_map(crate::config::address).collect());
+        return Ok(rest.lines().filter_map(crate::config::parse_address).collect());
     }
     let exit = child.wait();
     let kind = ErrorKind::from_code(word).unwrap_or(ErrorKind::System);

@@ -6,6 +6,8 @@
 
 pub mod admin;
 mod boot;
+pub mod channel;
+pub mod coming_from;
 pub mod config;
 pub mod error;
 pub mod event;
@@ -18,8 +20,11 @@ pub mod http;
 pub mod io;
 #[doc(hidden)]
 pub mod ipc;
+#[cfg(feature = "load")]
+pub mod load;
 #[doc(hidden)]
 pub mod master;
+mod mode;
 pub mod network;
 pub mod pool;
 #[doc(hidden)]
@@ -32,6 +37,7 @@ pub mod stats;
 #[doc(hidden)]
 pub mod sys;
 pub mod system;
+pub mod testing;
 #[doc(hidden)]
 pub mod worker;
 
@@ -41,6 +47,10 @@ pub use error::{Error, ErrorKind};
 pub use event::{Event, Level};
 pub use files::Files;
 pub use handle::Handle;
+#[doc(inline)]
+pub use master::balancer;
+pub use mode::{Comparison, Recommendation, comparison, recommended};
 pub use network::Network;
 pub use pool::{Pool, Reread, Started, WorkerInfo, WorkerStatus};
 pub use signals::{HandlerId, SignalManager, UserSignal};
+pub use system::SystemInfo;

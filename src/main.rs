@@ -25,6 +25,11 @@ fn main() -> ExitCode {
         Command::Demo(settings) => cli::demo::run(settings, reread),
         Command::Serve(settings) => cli::serve::run(settings, reread),
         Command::Ctl(ctl) => return ask(&ctl),
+        #[cfg(feature = "load")]
+        Command::Bench(bench) => match cli::bench_run::run(*bench, print) {
+            Ok(code) => return ExitCode::from(code),
+            Err(error) => Err(error),
+        },
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -42,6 +47,8 @@ fn reread() -> Result<Settings, Usage> {
         Command::Print(_) | Command::Check(_) | Command::Ctl(_) => {
             Err(Usage::new("this command does not serve"))
         }
+        #[cfg(feature = "load")]
+        Command::Bench(_) => Err(Usage::new("this command does not serve")),
     }
 }
 

@@ -1,15 +1,18 @@
 //! What an application builds and runs: a pool of workers behind one or more addresses.
 
 use crate::boot;
-use crate::config::{Balancing, Config, ConfigError, Mode, Setters};
-use crate::error::{Error, ErrorKind};
+use crate::config::{Config, ConfigError, Mode, Setters};
+use crate::error::Error;
 use crate::event::Event;
 use crate::handle::{self, Handle};
 use crate::http::{Handler, Outcome, Request, Response};
 use crate::io::{Address, Fd, WorkerPlan};
 use crate::ipc::board::{Board, WorkerState};
+use crate::ipc::mail::{MasterMail, WorkerMail};
+use crate::master::balancer::{Balancer, Weights};
 use crate::signals::SignalManager;
 use crate::stats::Counter;
+use crate::sys::{shm, socket};
 use std::fmt;
 
 /// A server to be: addresses, workers, limits. `serve` makes this process its master.
@@ -30,8 +33,10 @@ pub struct Pool {
     hooks: Hooks,
 }
 
-/// Who is told what happens. Both must not block.
+/// What of the application runs in the master. None of it may block.
 pub(crate) struct Hooks {
+    pub(crate) balancer: Option<Box<dyn Balancer>>,
+    pub(crate) mail: Option<MasterMail>,
     pub(crate) started: Box<dyn FnMut(&Started)>,
     pub(crate) event: Box<dyn FnMut(&Event)>,
     pub(crate) reload: Option<boot::Hook>,
@@ -70,9 +75,15 @@ impl Pool {
 
     /// A pool with settings made elsewhere.
     pub fn with_config(config: Config) -> Self {
-        let (started, event) = (Box::new(|_: &_| {}), Box::new(|_: &_| {}));
-        let (calls, control) = (SignalManager::new(), None);
-        let hooks = Hooks { started, event, reload: None, calls, control };
+        let hooks = Hooks {
+            balancer: None,
+            mail: None,
+            started: Box::new(|_| {}),
+            event: Box::new(|_| {}),
+            reload: None,
+            calls: SignalManager::new(),
+            control: None,
+        };
         Self { config, wrong: None, hooks }
     }
 
@@ -94,12 +105,12 @@ impl Pool {
         })
     }
 
-    /// Which worker the master picks (centralized mode).
-    pub fn balancer(self, balancing: Balancing) -> Self {
-        self.change(|config| {
-            config.set_balancing(balancing);
-            Ok(())
-        })
+    /// Which worker the master picks: one of [`crate::balancer`], or your own. Selects centralized
+    /// mode, unless another mode is asked for.
+    pub fn balancer(mut self, balancer: impl Balancer + 'static) -> Self {
+        self.hooks.balancer = Some(Box::new(balancer));
+        self.config.set_own_balancer();
+        self
     }
 
     /// Sets limits and timeouts:
@@ -119,6 +130,35 @@ impl Pool {
         // The first mistake is the one to report.
         let result = change(&mut self.config);
         self.wrong = self.wrong.take().or_else(|| result.err());
+        self
+    }
+
+    /// Gives the pool messages of the application's own between master and workers: JSON, up to
+    /// `message_max` bytes each, on a stream beside each worker's channel. Workers find their end
+    /// with [`WorkerInfo::mail`].
+    ///
+    /// ```no_run
+    /// use ringfort::Pool;
+    /// use ringfort::channel::{Map, MasterMail, Message};
+    /// use ringfort::http::{Request, Response};
+    ///
+    /// fn main() -> Result<(), ringfort::Error> {
+    ///     let mail = MasterMail::new();
+    ///     let copy = mail.clone();
+    ///     // Runs in the master: what one worker says, all hear.
+    ///     mail.on_message(move |_slot, message| drop(copy.broadcast(&message)));
+    ///     Pool::bind("127.0.0.1:8080").messages(&mail).serve_with(|worker| {
+    ///         let mail = worker.mail();
+    ///         mail.on_message(|message| eprintln!("{:?}", message.data));
+    ///         move |_req: &Request<'_>, res: &mut Response| {
+    ///             let told = mail.send(&Message::worker_metrics(Map::new(), 0.0));
+    ///             res.text(format!("{told:?}"));
+    ///         }
+    ///     })
+    /// }
+    /// ```
+    pub fn messages(mut self, mail: &MasterMail) -> Self {
+        self.hooks.mail = Some(mail.clone());
         self
     }
 
@@ -202,8 +242,8 @@ impl Pool {
     }
 
     /// As [`Pool::serve`], in a process of its own: forks the master, returns when it listens, and
-    /// gives back what it is asked and commanded by. The pool outlives the handle, and this process:
-    /// `stop` it. Call it before any thread is started.
+    /// gives back what it is asked and commanded by. The pool outlives the handle, and this
+    /// process: `stop` it. Call it before any thread is started.
     ///
     /// # Errors
     ///
@@ -245,9 +285,24 @@ impl Pool {
         factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
     ) -> Result<(), Error> {
         if let Some(wrong) = self.wrong {
-            return Err(Error::new(ErrorKind::Config, wrong.to_string()));
+            return Err(wrong.into());
         }
         boot::run(self.config, self.hooks, factory)
+    }
+}
+
+impl Weights {
+    /// Weights for a [`Weighted`](crate::balancer::Weighted) balancer, in memory that all processes
+    /// of the pool share: the first slots get these, all others 1. Make them before the pool
+    /// starts.
+    ///
+    /// # Errors
+    ///
+    /// Out of descriptors or memory.
+    pub fn new(first: &[u32]) -> Result<Self, Error> {
+        let made = shm::create(Self::SLOTS_MAX).map_err(|failed| failed.error("the weights"))?;
+        socket::close(made.fd);
+        Ok(Self::over(made.words, first))
     }
 }
 
@@ -281,17 +336,25 @@ pub struct WorkerInfo {
     generation: u32,
     epoch: u32,
     board: Board,
+    mail: WorkerMail,
 }
 
 impl WorkerInfo {
-    pub(crate) fn new(plan: &WorkerPlan<'_>, board: Board) -> Self {
-        Self { slot: plan.slot, generation: plan.generation, epoch: plan.epoch, board }
+    pub(crate) fn new(plan: &WorkerPlan<'_>, board: Board, mail: WorkerMail) -> Self {
+        let (slot, generation, epoch) = (plan.slot, plan.generation, plan.epoch);
+        Self { slot, generation, epoch, board, mail }
     }
 
     /// Which reload it belongs to: 0 before the first.
     #[must_use]
     pub fn epoch(&self) -> u32 {
         self.epoch
+    }
+
+    /// Its messages to and from the master; connected if the pool has [`Pool::messages`].
+    #[must_use]
+    pub fn mail(&self) -> WorkerMail {
+        self.mail.clone()
     }
 
     /// Which slot it fills: 0 to workers − 1.
@@ -351,41 +414,10 @@ impl WorkerStatus {
     }
 }
 
-/// Which mode `Mode::Auto` means for these settings, and why.
-#[must_use]
-pub fn recommended(config: &Config, workers: u32) -> (Mode, &'static str) {
-    let tcp = config.addresses().iter().any(|address| matches!(address, Address::Tcp(_)));
-    match (config.mode(), tcp) {
-        (Mode::Centralized, _) => (Mode::Centralized, "as asked"),
-        (Mode::Shared, true) => (Mode::Shared, "as asked"),
-        (Mode::Shared | Mode::Auto, false) => {
-            (Mode::Centralized, "a Unix socket has one queue, so the master accepts")
-        }
-        (Mode::Auto, true) if workers == 1 => (Mode::Shared, "one worker: nothing to balance"),
-        (Mode::Auto, true) => (Mode::Shared, "the kernel balances, at the least cost a connection"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[track_caller]
-    fn check(address: &str, mode: Mode, workers: u32, want: Mode) {
-        let mut config = Config::default();
-        config.add_address(address).unwrap();
-        config.set_mode(mode);
-        assert_eq!(recommended(&config, workers).0, want);
-    }
-
-    #[test]
-    fn auto_becomes_what_the_addresses_allow() {
-        check("127.0.0.1:0", Mode::Auto, 1, Mode::Shared);
-        check("127.0.0.1:0", Mode::Auto, 4, Mode::Shared);
-        check("127.0.0.1:0", Mode::Centralized, 4, Mode::Centralized);
-        check("unix:/run/x", Mode::Shared, 4, Mode::Centralized);
-        check("unix:/run/x", Mode::Auto, 4, Mode::Centralized);
-    }
+    use crate::error::ErrorKind;
 
     #[test]
     fn the_first_mistake_is_reported() {

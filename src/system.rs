@@ -1,30 +1,97 @@
-//! What this machine offers: CPUs (affinity and cgroup quota), kernel, container.
+//! What this machine offers: CPUs (affinity and cgroup quota), system, container, kernel features.
+
+mod features;
 
 use crate::sys::process;
+pub use features::Feature;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// What was found, and why it is so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemInfo {
     /// How many CPUs this process may use.
     pub cpus: Cpus,
+    /// What the system calls itself, such as `Debian GNU/Linux 12 (bookworm)`; else `Linux`.
+    pub os: String,
     /// The release of the running kernel, such as `6.18.44`; empty if it can't be read.
     pub kernel_release: String,
-    /// What kind of container this looks like; a hint for error messages and the banner, no proof.
+    /// What it was built for: `x86_64` or `aarch64`.
+    pub architecture: &'static str,
+    /// What kind of container this looks like: `docker`, `podman`, `kubernetes`, `lxc`,
+    /// `systemd-nspawn` or just `container`. A hint for error messages and the banner, no proof.
     pub container: Option<&'static str>,
+    /// What of the kernel an engine needs, each tried: [`SystemInfo::IO_URING`] and others.
+    pub features: Vec<Feature>,
 }
 
+/// What was found last. The machine does not change, but for its limits: those hold for who starts
+/// now.
+static CACHE: Mutex<Option<SystemInfo>> = Mutex::new(None);
+
 impl SystemInfo {
-    /// Looks now. `fallback_cpus`: how many to assume when they can't be counted.
+    /// A ring with all operations we use.
+    pub const IO_URING: &'static str = "io_uring";
+    /// Several listeners of one address, which shared-socket mode needs.
+    pub const REUSE_PORT: &'static str = "reuse_port";
+    /// Descriptors over Unix sockets, which centralized mode needs.
+    pub const FD_PASSING: &'static str = "fd_passing";
+
+    /// What the first call in this process found. `fallback_cpus`: how many to assume when they
+    /// can't be counted; 4 is what the configuration assumes.
+    #[must_use]
+    pub fn get(fallback_cpus: u32) -> Self {
+        let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut info = cache.get_or_insert_with(|| Self::read(fallback_cpus)).clone();
+        if info.cpus.reason == CpuReason::Fallback {
+            info.cpus.usable = fallback_cpus.max(1);
+        }
+        info
+    }
+
+    /// The next [`SystemInfo::get`] looks again.
+    pub fn reset_cache() {
+        *CACHE.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Looks now, whatever is known.
     #[must_use]
     pub fn read(fallback_cpus: u32) -> Self {
         let file = |path: &Path| std::fs::read_to_string(path).ok();
         Self {
             cpus: cpus(process::affinity(), &file, fallback_cpus),
+            os: features::os(&file).unwrap_or_else(|| "Linux".to_owned()),
             kernel_release: kernel_release(),
-            container: container(&file, std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()),
+            architecture: std::env::consts::ARCH,
+            container: features::container(
+                &file,
+                std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
+            ),
+            features: features::try_all(),
         }
+    }
+
+    /// Whether this looks like a container.
+    #[must_use]
+    pub fn is_container(&self) -> bool {
+        self.container.is_some()
+    }
+
+    /// Whether descriptors can be passed to other processes (SCM_RIGHTS).
+    #[must_use]
+    pub fn supports_fd_passing(&self) -> bool {
+        self.supports(Self::FD_PASSING)
+    }
+
+    /// Whether several sockets can listen on one address (SO_REUSEPORT).
+    #[must_use]
+    pub fn supports_reuse_port(&self) -> bool {
+        self.supports(Self::REUSE_PORT)
+    }
+
+    fn supports(&self, name: &str) -> bool {
+        self.features.iter().any(|feature| feature.name == name && feature.available)
     }
 }
 
@@ -209,22 +276,6 @@ fn cgroup_mount(line: &str, version: Version) -> Option<(&str, &str)> {
         Version::Two => kind == "cgroup2",
     };
     found.then_some((root, mount))
-}
-
-/// Marks that container runtimes leave.
-fn container(file: File<'_>, kubernetes: bool) -> Option<&'static str> {
-    let exists = |path: &str| file(Path::new(path)).is_some();
-    if kubernetes {
-        Some("kubernetes")
-    } else if exists("/.dockerenv") {
-        Some("docker")
-    } else if exists("/run/.containerenv") {
-        Some("podman")
-    } else if exists("/run/systemd/container") {
-        Some("container")
-    } else {
-        None
-    }
 }
 
 #[cfg(test)]

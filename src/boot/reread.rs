@@ -6,7 +6,8 @@ use crate::config::{Config, Mode};
 use crate::io::Fd;
 use crate::ipc::message::Message;
 use crate::master::epochs::RESTART;
-use crate::pool::{Reread, recommended};
+use crate::mode::recommended;
+use crate::pool::Reread;
 use crate::sys::{clock, scm};
 use crate::system::SystemInfo;
 
@@ -17,12 +18,12 @@ pub(crate) type Hook = Box<dyn FnMut() -> Result<Reread, String>>;
 pub(super) struct Base {
     pub(super) config: Config,
     pub(super) mode: Mode,
-    pub(super) workers: u32,
 }
 
 /// The options that are no rows of the table; `mode` is compared as it was resolved.
-const CHOICES: [&str; 11] = [
+const CHOICES: [&str; 12] = [
     "balancer",
+    "weights",
     "probe_path",
     "trusted_proxies",
     "access_log",
@@ -61,15 +62,15 @@ pub(super) fn check(hook: &mut Option<Hook>, base: &Base, channel: &Fd) -> Resul
 fn differences(reread: Reread, base: &Base) -> Result<Difference, String> {
     let Reread { mut config, mut restart } = reread;
     fit_descriptors(&mut config).map_err(|error| error.to_string())?;
-    let mut options = Vec::new();
-    let mut workers = base.workers;
-    if config.workers() != base.config.workers() {
-        let system = || SystemInfo::read(u32::try_from(config.fallback_cpus()).unwrap_or(1));
-        workers = match u32::try_from(config.workers()) {
-            Ok(count) if count > 0 => count,
-            _ => system().cpus.usable,
-        };
+    if base.config.has_own_balancer() {
+        config.set_own_balancer();
     }
+    let system = SystemInfo::read(u32::try_from(config.fallback_cpus()).unwrap_or(1));
+    let workers = match u32::try_from(config.workers()) {
+        Ok(count) if count > 0 => count,
+        _ => system.cpus.usable,
+    };
+    let mut options = Vec::new();
     let rows = Config::ROWS.iter().map(|row| row.name);
     for name in rows.chain(CHOICES) {
         let (Some(value), Some(before)) = (config.get(name), base.config.get(name)) else {
@@ -79,6 +80,8 @@ fn differences(reread: Reread, base: &Base) -> Result<Difference, String> {
             continue;
         }
         match name {
+            // The weights are in memory that is made once.
+            "balancer" | "weights" => restart.push(name.to_owned()),
             _ if RESTART.contains(&name) => restart.push(name.to_owned()),
             "workers" => options.push((name.to_owned(), workers.to_string())),
             _ => options.push((name.to_owned(), value)),
@@ -87,7 +90,7 @@ fn differences(reread: Reread, base: &Base) -> Result<Difference, String> {
     if config.addresses() != base.config.addresses() {
         restart.push("addr".to_owned());
     }
-    let (mode, _) = recommended(&config, workers);
+    let mode = recommended(&config, &system).mode;
     if mode != base.mode {
         let name = if mode == Mode::Shared { "shared" } else { "centralized" };
         options.push(("mode".to_owned(), name.to_owned()));
@@ -112,7 +115,7 @@ mod tests {
     /// `want`: the options to apply, a bar, what takes a restart.
     #[track_caller]
     fn check(before: &str, after: &str, want: &str) {
-        let base = Base { config: config(before), mode: Mode::Shared, workers: 2 };
+        let base = Base { config: config(before), mode: Mode::Shared };
         let (options, restart) = differences(config(after).into(), &base).unwrap();
         let options: Vec<String> = options.iter().map(|(n, v)| format!("{n}={v}")).collect();
         assert_eq!(format!("{} | {}", options.join(" "), restart.join(" ")), want);
@@ -127,12 +130,13 @@ mod tests {
         check("workers=2", "workers=4 backlog=100", "workers=4 | backlog");
         check("", "mode=centralized message_max=2048", "mode=centralized | message_max");
         check("", "mode=shared", " | ");
-        check("", "balancer=round-robin", "balancer=round-robin | ");
+        check("", "balancer=round-robin", "mode=centralized | balancer");
+        check("", "weights=3,1", " | weights");
     }
 
     #[test]
     fn another_address_takes_a_restart() {
-        let base = Base { config: config(""), mode: Mode::Shared, workers: 2 };
+        let base = Base { config: config(""), mode: Mode::Shared };
         let mut other = config("");
         other.add_address("127.0.0.1:81").unwrap();
         assert_eq!(differences(other.into(), &base).unwrap().1, ["addr"]);

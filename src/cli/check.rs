@@ -31,7 +31,12 @@ fn assignment(settings: &Settings, name: &str) -> Option<String> {
             Some(format!("[{}]", list.join(", ")))
         }
         "root" => settings.root.as_ref().map(|root| quoted(&root.to_string_lossy())),
-        _ => settings.config.get(name).map(|value| bare_or_quoted(&value)),
+        // To name one would choose a mode too.
+        "balancer" if !settings.config.balancer_is_chosen() => None,
+        _ => {
+            let value = settings.config.get(name).filter(|value| !value.is_empty())?;
+            Some(bare_or_quoted(&value))
+        }
     }
 }
 

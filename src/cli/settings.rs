@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 pub(crate) const DEFAULT_ADDR: &str = "127.0.0.1:8080";
 
 /// The settings that are not rows of [`Config::ROWS`], and what they do.
-pub(super) const CHOICES: [(&str, &str, &str); 14] = [
+pub(super) const CHOICES: [(&str, &str, &str); 15] = [
     (
         "addr",
         DEFAULT_ADDR,
@@ -24,12 +24,17 @@ pub(super) const CHOICES: [(&str, &str, &str); 14] = [
     (
         "mode",
         "auto",
-        "How connections reach workers: shared (one listener per worker, the kernel balances), centralized (the master accepts and hands over), or auto.",
+        "How connections reach workers: shared (one listener per worker, the kernel balances), centralized (the master accepts and hands over), or auto: centralized when a balancer is chosen.",
     ),
     (
         "balancer",
         "least-connections",
-        "Which worker the master picks: least-connections or round-robin.",
+        "Which worker the master picks: least-connections, round-robin, weighted (see weights) or sticky (the same client to the same worker, by its address).",
+    ),
+    (
+        "weights",
+        "",
+        "The shares of the workers for the weighted balancer, such as 3,1,1; who is not named weighs 1. 0: only when nobody else has room.",
     ),
     (
         "probe_path",

@@ -144,8 +144,15 @@ fn commands() {
         Ok(Command::Demo(settings)) => format!("demo {:?}", settings.config.addresses()),
         Ok(Command::Serve(settings)) => format!("serve {:?}", settings.root),
         Ok(Command::Ctl(ctl)) => format!("{ctl:?}"),
+        #[cfg(feature = "load")]
+        Ok(Command::Bench(bench)) => format!("bench {:?}", bench.url),
         Err(usage) => usage.to_string(),
     };
+    #[cfg(feature = "load")]
+    {
+        assert_eq!(kind("bench http://h/"), "bench Some(\"http://h/\")");
+        assert_eq!(kind("bench --self -h"), "Usage: ringfort bench URL [OPTIONS]");
+    }
     assert_eq!(kind(""), "demo [Tcp(127.0.0.1:8080)]");
     assert_eq!(kind("serve"), "serve None");
     assert_eq!(kind("serve --root /srv"), "serve Some(\"/srv\")");
@@ -183,6 +190,11 @@ fn what_check_prints_is_a_file_that_gives_the_same_settings() {
     let file = report(&settings);
     let Ok(Command::Serve(again)) = run("serve --config f.toml", "", &file) else { panic!() };
     assert_eq!((again.config, again.root), (settings.config, settings.root));
+    let line = "serve --balancer weighted --weights 3,1";
+    let Ok(Command::Serve(settings)) = run(line, "", "") else { panic!("not valid") };
+    let file = report(&settings);
+    let Ok(Command::Serve(again)) = run("serve --config f.toml", "", &file) else { panic!() };
+    assert_eq!(again.config, settings.config);
 }
 
 proptest! {

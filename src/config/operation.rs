@@ -1,18 +1,18 @@
 //! Settings around the pool: control and health, pid file, what workers may do. Pure.
 
-use super::{ConfigError, parse_address};
+use super::{Config, ConfigError, parse_address};
 use crate::io::Address;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The settings that are texts, and not rows of the table of limits.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Operation {
-    pub(super) control: Option<PathBuf>,
-    pub(super) admin_address: Option<Address>,
-    pub(super) pid_file: Option<PathBuf>,
-    pub(super) user: Option<String>,
-    pub(super) group: Option<String>,
-    pub(super) umask: Option<u32>,
+    control: Option<PathBuf>,
+    admin_address: Option<Address>,
+    pid_file: Option<PathBuf>,
+    user: Option<String>,
+    group: Option<String>,
+    umask: Option<u32>,
 }
 
 impl Operation {
@@ -54,6 +54,44 @@ impl Operation {
             "umask" => self.umask.map_or_else(String::new, |mask| format!("{mask:03o}")),
             _ => return None,
         })
+    }
+}
+
+impl Config {
+    /// Where operators ask and command: the path of a Unix socket.
+    #[must_use]
+    pub fn control(&self) -> Option<&Path> {
+        self.operation.control.as_deref()
+    }
+
+    /// Where `/livez`, `/readyz`, `/metrics` and the status page are answered.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<&Address> {
+        self.operation.admin_address.as_ref()
+    }
+
+    /// The file that holds the master's number while it runs.
+    #[must_use]
+    pub fn pid_file(&self) -> Option<&Path> {
+        self.operation.pid_file.as_deref()
+    }
+
+    /// Which user workers become, by name or number.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.operation.user.as_deref()
+    }
+
+    /// Which group workers become; without it their user's own.
+    #[must_use]
+    pub fn group(&self) -> Option<&str> {
+        self.operation.group.as_deref()
+    }
+
+    /// Which permissions new files of the pool do not get.
+    #[must_use]
+    pub fn umask(&self) -> Option<u32> {
+        self.operation.umask
     }
 }
 

@@ -78,6 +78,15 @@ pub struct Connection {
 /// How long an idle connection is kept when the worker drains. A request may be on its way at this
 /// moment; it is answered, with `Connection: close`, instead of meeting a closed door.
 const DRAIN_GRACE: Duration = Duration::from_millis(500);
+/// Over how long the closes of idle connections spread after that, so that their clients do not all
+/// come back at the same moment.
+const DRAIN_SPREAD: Duration = Duration::from_millis(250);
+const DRAIN_STEPS: u32 = 16;
+
+/// How much longer than others this connection is kept: descriptors are given in turn.
+fn spread(fd: &Fd) -> Duration {
+    DRAIN_SPREAD / DRAIN_STEPS * (fd.raw().cast_unsigned().wrapping_add(1) % DRAIN_STEPS)
+}
 
 const _: () = assert!(size_of::<Connection>() <= 144, "an idle connection costs too much");
 
@@ -342,7 +351,7 @@ impl<H: Handler> Protocol for Http<H> {
         connection.draining = true;
         connection.owed = connection.carry.len();
         if matches!(connection.state, State::Head) && !connection.in_head() {
-            connection.since = cx.now;
+            connection.since = cx.now.after(spread(cx.fd));
         }
         self.advance_carried(connection, cx)
     }

@@ -7,7 +7,7 @@
 //!
 //! Rows are shared by all workers and changed without locks: a worker that dies in the middle of a
 //! change leaves a row that the next one completes. A row costs 8 bytes times the limit. Rows stand
-//! in sets of [`WAYS`]; a client whose set is taken by others gets the row that was not used for
+//! in sets of 8; a client whose set is taken by others gets the row that was not used for
 //! longest, with what is written in it. So when there are more clients than rows, a newcomer may be
 //! refused too early and the one that it displaced begins anew; who is at its limit and goes on
 //! asking keeps its row, and no row ever admits more than the limit.

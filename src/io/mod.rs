@@ -22,7 +22,7 @@ mod token;
 
 pub use errno::{Errno, ErrnoClass};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -273,6 +273,18 @@ pub trait Io {
         Self: Sized;
 }
 
+/// What only the load generator asks of the kernel.
+pub trait Connects {
+    /// Opens a socket and begins to connect it: one completion of kind `Connect` says how that went
+    /// (a `Cancel` of its token ends it early). `from`: the source address, with a port that the
+    /// kernel picks; `None`: the kernel picks both.
+    ///
+    /// # Errors
+    ///
+    /// There is no socket to be had, or not with this source address. Nothing was begun then.
+    fn connect(&mut self, token: Token, to: &Address, from: Option<IpAddr>) -> Result<Fd, Errno>;
+}
+
 /// Which worker a master wants.
 #[derive(Debug)]
 pub struct WorkerPlan<'a> {
@@ -287,6 +299,8 @@ pub struct WorkerPlan<'a> {
     /// The listeners of its slot, by index into the pool's addresses; empty in centralized mode.
     /// They stay the master's: the worker gets copies.
     pub listeners: &'a [(u16, Fd)],
+    /// Its end of a stream for application messages, if the pool has any; it gets a copy.
+    pub mail: Option<&'a Fd>,
     /// What it is for.
     pub purpose: Purpose,
     /// The options of its epoch that differ from those the pool began with: name and value.
@@ -354,6 +368,8 @@ pub trait Processes {
     fn reap(&mut self, pidfd: &Fd) -> Option<Exit>;
     /// Reaps one foreign child (as PID 1 only); `false` when there is none.
     fn reap_stranger(&mut self) -> bool;
+    /// Both ends of a stream for application messages.
+    fn stream_pair(&mut self) -> Result<(Fd, Fd), Errno>;
     /// A descriptor that stands for nothing: the reserve to be closed when descriptors run out.
     fn spare(&mut self) -> Result<Fd, Errno>;
     /// One more listener in the group of this address, by index into the pool's addresses.

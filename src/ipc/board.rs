@@ -4,8 +4,8 @@
 //! Layout, version 1, in 64-bit words: a header (magic and version, lines, words per line), then
 //! the lines. A line holds identity and state, then one word per counter, then one per close
 //! reason; lines start on their own cache lines. Single writer: the worker writes everything but
-//! its identity, [`Counter::HandedOver`] and [`Counter::TakenBack`], which are the master's. Readers may see a counter a
-//! little late, never torn.
+//! its identity, [`Counter::HandedOver`] and [`Counter::TakenBack`], which are the master's.
+//! Readers may see a counter a little late, never torn.
 
 use crate::stats::{CloseReason, Counter};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,10 +1,10 @@
 //! The header of a message with connections, in either direction: sequence, and of each connection
 //! its listener and what it carries from an earlier worker. Pure.
 //!
-//! Layout, little-endian: kind (1: to a worker, 2: back to the master), version (1), count u16, four
-//! zero bytes, sequence u64; then per descriptor its listener u16, 1 or 0 u16 for whether it carries
-//! anything, requests u32 and since u64 in nanoseconds of the monotonic clock (both 0 if not). The
-//! descriptors travel beside it (SCM_RIGHTS), in the same order.
+//! Layout, little-endian: kind (1: to a worker, 2: back to the master), version (1), count u16,
+//! four zero bytes, sequence u64; then per descriptor its listener u16, 1 or 0 u16 for whether it
+//! carries anything, requests u32 and since u64 in nanoseconds of the monotonic clock (both 0 if
+//! not). The descriptors travel beside it (SCM_RIGHTS), in the same order.
 
 use super::WireError;
 use crate::io::{Batch, Instant};

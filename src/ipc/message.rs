@@ -373,6 +373,33 @@ mod tests {
     }
 
     #[test]
+    fn hostile_payloads_are_kept_verbatim_or_refused() {
+        let deep = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        for text in [
+            "<script>alert(1)</script>",
+            "'; DROP TABLE workers; --",
+            "a\0b\r\n\u{1b}[31m",
+            "größer 漢字 🦀",
+            &"x".repeat(100_000),
+        ] {
+            let mut data = Map::new();
+            data.insert(text.to_owned(), text.into());
+            let sent = Message::worker_metrics(data, 1.5);
+            let bytes = sent.encode(1 << 20).unwrap();
+            assert_eq!(Message::parse(&bytes, 1 << 20), Ok(sent));
+        }
+        let nested = |depth| {
+            let text = format!(r#"{{"type":"reload","data":{{"a":{}}}}}"#, deep(depth));
+            Message::parse(text.as_bytes(), 1 << 20)
+        };
+        assert!(nested(50).is_ok());
+        assert!(matches!(nested(100_000), Err(WireError::Json(_))), "and no stack is overrun");
+        for text in ["1", "true", "\"text\"", "[1]", "null", "\0", "{\"type\":\"a\"}\0"] {
+            assert!(Message::parse(text.as_bytes(), 1 << 20).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_message_above_the_limit_is_not_written() {
         let message = Message::reload(0.0);
         let bytes = message.encode(CONTROL_MAX).unwrap().len();

@@ -4,8 +4,12 @@
 pub mod board;
 pub mod frame;
 pub mod handoff;
+pub mod mail;
 pub mod message;
+pub mod metadata;
 
+use crate::error::{Error, ErrorKind};
+pub use serde_json::{Map, Value, json};
 use std::fmt;
 
 /// Why bytes of a channel are not a message. The channel is not to be trusted after it.
@@ -73,3 +77,9 @@ impl fmt::Display for WireError {
 }
 
 impl std::error::Error for WireError {}
+
+impl From<WireError> for Error {
+    fn from(wrong: WireError) -> Self {
+        Self::new(ErrorKind::Ipc, wrong.to_string()).because(wrong)
+    }
+}

@@ -144,13 +144,21 @@ impl<I: Io + Processes> Master<I> {
         self.phase.accepts() && !paused
     }
 
-    /// Nobody will take this one: 503, unless it idles and nobody has asked for anything.
+    /// Nobody will take this one: 503, or, if it idles, that only when it asks.
     pub(super) fn turn_away(&mut self, arrival: Arrival, reason: RefuseReason, now: Instant) {
         if arrival.carried.is_none_or(|carried| carried.requests == 0) {
             return self.refuse(arrival.fd, reason, now);
         }
-        self.ledger.close_idle();
-        self.close(arrival.fd);
+        self.refusals.listen(&mut self.io, arrival.fd, now);
+    }
+
+    /// Counts how those ended that idled when nobody took them.
+    pub(super) fn count_idle(&mut self) {
+        let (idle, asked) = self.refusals.take_idle();
+        self.ledger.close_idle(idle);
+        for _ in 0..asked {
+            self.ledger.refuse(RefuseReason::Draining);
+        }
     }
 
     /// Answers 503 and closes.

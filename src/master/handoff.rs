@@ -1,17 +1,16 @@
 //! Handing over: weigh the workers, pick, pass a batch to each, keep copies until they have it.
 
 use super::Master;
-use super::balancer::{Balancer, LeastConnections, Load};
+use super::balancer::{Client, Load, Seen};
 use super::ledger::Arrival;
 use super::supervise::{Passing, Process};
 use super::workers::{Role, State};
-use crate::event::{ChannelFault, Event};
+use crate::event::ChannelFault;
 use crate::io::{
     Batch, Completion, ErrnoClass, Instant, Io, Kind, Message, Op, Owned, Processes, Token,
 };
 use crate::ipc::handoff::{CREDITS, Handoff};
 use crate::stats::Counter;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 impl<I: Io + Processes> Master<I> {
     /// Closes the copies of what workers have received.
@@ -24,6 +23,17 @@ impl<I: Io + Processes> Master<I> {
                 self.accepting.closed += 1;
             }
         }
+        for slot in 0..self.workers.slots() {
+            let now = self.workers.reader(slot).map(|line| {
+                let counters = self.board.line(line);
+                // Received first: who is counted there is counted as adopted.
+                let own = counters.get(Counter::Received);
+                let own = counters.get(Counter::Adopted).saturating_sub(own);
+                let opened = self.ledger.handed(line) + own;
+                Seen { line, opened, closed: counters.get(Counter::Closed) }
+            });
+            self.balancer.watch(slot as usize, now);
+        }
     }
 
     /// Gives each waiting connection to a worker with room; one message a worker.
@@ -32,8 +42,9 @@ impl<I: Io + Processes> Master<I> {
             return;
         }
         self.weigh();
-        while !self.pending.is_empty()
-            && let Some(slot) = self.pick()
+        while let Some(arrival) = self.pending.front()
+            && let client = Client::of(&arrival.fd, I::peer)
+            && let Some(slot) = self.balancer.pick(&client, &self.loads)
             && let Some(process) = self.processes.get_mut(&self.lines[slot])
             && let Some(arrival) = self.pending.pop()
         {
@@ -80,21 +91,6 @@ impl<I: Io + Processes> Master<I> {
                     .get(Counter::Requests)
                     .saturating_sub(counters.get(Counter::Responses)),
             };
-        }
-    }
-
-    /// The slot of a worker with room, whatever the application's balancer says.
-    fn pick(&mut self) -> Option<usize> {
-        let picked = catch_unwind(AssertUnwindSafe(|| self.balancer.pick(&self.loads)));
-        match picked {
-            Ok(Some(slot)) if self.loads.get(slot).is_some_and(|load| load.room > 0) => Some(slot),
-            Ok(None) => None,
-            Ok(Some(_)) => LeastConnections::default().pick(&self.loads),
-            Err(_) => {
-                (self.events)(&Event::BalancerPanicked);
-                self.balancer = Box::new(LeastConnections::default());
-                self.balancer.pick(&self.loads)
-            }
         }
     }
 
@@ -172,10 +168,12 @@ impl<I: Io + Processes> Master<I> {
         now: Instant,
     ) -> Result<(), String> {
         let header = Handoff::decode(&message.bytes).map_err(|error| error.to_string());
-        let header = header.and_then(|header| {
-            header.check(message.fds.len()).map_err(|error| error.to_string())?;
-            let is_right = header.is_back() && !message.truncated;
-            if is_right { Ok(header) } else { Err("not a hand-back".to_owned()) }
+        let header = header.and_then(|header| match header.check(message.fds.len()) {
+            _ if !header.is_back() => Err("a handoff from a worker".to_owned()),
+            // Out of descriptors: those that came are the first; the rest is lost, and counted.
+            Err(_) if message.truncated && header.entries().len() > message.fds.len() => Ok(header),
+            Err(wrong) => Err(wrong.to_string()),
+            Ok(()) => Ok(header),
         });
         let header = match header {
             Ok(header) => header,

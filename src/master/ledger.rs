@@ -127,9 +127,9 @@ impl Ledger {
         }
     }
 
-    /// One that was given back is closed: nobody is left to take it.
-    pub fn close_idle(&mut self) {
-        self.closed_idle += 1;
+    /// So many that were given back are closed: nobody was left to take them.
+    pub fn close_idle(&mut self, count: u64) {
+        self.closed_idle += count;
     }
 
     /// A worker's life begins on this line.
@@ -186,7 +186,8 @@ impl Ledger {
         assert!(transit.copies.is_empty(), "line {line} is buried with connections");
         self.deaths += 1;
         self.dead.add(counters);
-        self.dead.died += open_in(counters) + transit.lost_back(counters);
+        self.dead.died += open_in(counters);
+        self.dead.lost += transit.lost_back(counters);
     }
 
     /// The process on this line was no worker, and is gone.
@@ -220,7 +221,7 @@ impl Ledger {
             served: totals.class(Class::Served) + self.closed_idle,
             handed_back: totals.handed_back,
             open: totals.open() + in_transit + waiting,
-            open_at_death: totals.died,
+            open_at_death: totals.died + totals.lost,
             redispatched: self.redispatched,
             probes: self.probes,
             deaths: self.deaths,
@@ -237,7 +238,7 @@ impl Ledger {
                 Class::Cut => drop(report.cut.insert(reason.name(), count)),
             }
         }
-        report.cut.insert(WORKER_DIED, totals.died);
+        report.cut.insert(WORKER_DIED, totals.died + totals.lost);
         report.refused.retain(|_, count| *count > 0);
         report.cut.retain(|_, count| *count > 0);
         report
@@ -272,6 +273,8 @@ struct Totals {
     handed_back: u64,
     /// Open in workers when they died.
     died: u64,
+    /// Given back by workers that died, and not arrived.
+    lost: u64,
 }
 
 impl Totals {

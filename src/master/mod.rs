@@ -12,6 +12,7 @@ pub mod epochs;
 mod handoff;
 pub mod ledger;
 pub mod listeners;
+mod mail;
 mod operate;
 pub mod pending;
 mod probe;
@@ -32,10 +33,11 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::io::{Completion, Fd, Instant, Io, Kind, Processes};
 use crate::ipc::board::Board;
+use crate::ipc::mail::MasterMail;
 use crate::signals::SignalManager;
 use accept::Accepting;
 use answer::{Answer, Asker};
-use balancer::{Balancer, Load};
+use balancer::{Balancer, Guard, Load};
 use command::Command;
 use control::Control;
 use ledger::Ledger;
@@ -113,7 +115,8 @@ pub struct Master<I> {
     listeners: Listeners,
     pending: Pending,
     ledger: Ledger,
-    balancer: Box<dyn Balancer>,
+    balancer: Guard,
+    mail: Option<MasterMail>,
     accepting: Accepting,
     phase: Phase,
 
@@ -158,7 +161,8 @@ impl<I: Io + Processes> Master<I> {
             listeners,
             pending: Pending::new(pending_max, config.pending_timeout()),
             ledger: Ledger::default(),
-            balancer,
+            balancer: Guard::new(balancer),
+            mail: None,
             accepting: Accepting::default(),
             phase: Phase::Starting,
             sockets,
@@ -208,9 +212,14 @@ impl<I: Io + Processes> Master<I> {
         self.supervise(now);
         self.operate(now);
         self.expire(now);
+        self.count_idle();
         self.sweep(now);
         self.dispatch();
         self.promise();
+        if self.balancer.take_panic() {
+            (self.events)(&Event::BalancerPanicked);
+        }
+        self.post();
         self.advance(now);
         self.arm();
         self.next_deadline(now)
@@ -219,6 +228,7 @@ impl<I: Io + Processes> Master<I> {
     fn start(&mut self) {
         let (workers, listeners) = (self.workers.slots(), self.listeners.count());
         (self.events)(&Event::Started { workers, listeners });
+        self.balancer.reset();
         self.signals.read(&mut self.io);
         self.accepting.reserve = self.io.spare().ok();
         self.phase = Phase::Running;
@@ -233,8 +243,10 @@ impl<I: Io + Processes> Master<I> {
             Kind::Pass => self.on_pass(&completion, now),
             Kind::Receive => self.on_receive(&completion, now),
             Kind::Signal => self.on_signal(&completion, now),
-            Kind::Send => self.on_probe_sent(&completion),
-            Kind::Read => self.on_probe_read(&completion),
+            Kind::Send if probe::is_probe(completion.token) => self.on_probe_sent(&completion),
+            Kind::Read if probe::is_probe(completion.token) => self.on_probe_read(&completion),
+            Kind::Read => self.on_mail_read(&completion, now),
+            Kind::Send => self.on_mail_sent(&completion),
             Kind::Knock | Kind::Ask | Kind::Tell => self.on_visit(completion, now),
             Kind::Cancel => {}
             Kind::Write | Kind::Connect => {
@@ -327,7 +339,8 @@ impl<I: Io + Processes> Master<I> {
             .processes
             .iter()
             .map(|(&line, process)| (line, self.board.line(line), process.passing() as u64));
-        let mut report = self.ledger.report(living, self.pending.len() as u64);
+        let mut report =
+            self.ledger.report(living, self.pending.len() as u64 + self.refusals.undecided());
         if self.phase.is_draining() {
             report.since(&self.before_drain);
         }

@@ -265,9 +265,6 @@ impl<I: Io + Processes> Master<I> {
         self.workers.set_boot_timeout(config.boot_timeout());
         self.pending.set_limits(count(config.pending_max()), config.pending_timeout());
         self.refusals.set_linger(config.linger_timeout());
-        if config.balancing() != self.ops.config.balancing() {
-            self.balancer = super::balancer::balancer(config.balancing());
-        }
         self.ops.limits = Limits::new(&config);
         let before = self.ops.config.workers();
         let wanted = u32::try_from(config.workers()).unwrap_or(u32::MAX);

@@ -59,6 +59,12 @@ impl Pending {
         self.queue.insert(place, arrival);
     }
 
+    /// The one that waits longest, left where it is.
+    #[must_use]
+    pub fn front(&self) -> Option<&Arrival> {
+        self.queue.front()
+    }
+
     /// The one that waits longest.
     pub fn pop(&mut self) -> Option<Arrival> {
         let arrival = self.queue.pop_front();

@@ -52,7 +52,7 @@ impl<I: Io + Processes> Master<I> {
         process.outbox.push(Arrival { fd: theirs, listener: 0, at: now, carried: None });
         self.ledger.probe();
         process.pass(&mut self.io, line, self.ledger.handed(line));
-        let token = Token::new(Kind::Send, line, process.generation);
+        let token = Token::new(Kind::Send, PROBES + line, process.generation);
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: ringfort-probe\r\n\
              Connection: close\r\n\r\n"
@@ -79,15 +79,16 @@ impl<I: Io + Processes> Master<I> {
     /// The request is out, or could not be sent: then the answer does not come either.
     pub(super) fn on_probe_sent(&mut self, completion: &Completion) {
         let _ = self.io.reclaim(completion.token);
-        if let Some(probe) = self.probes.get_mut(&completion.token.slot) {
+        let line = completion.token.slot - PROBES;
+        if let Some(probe) = self.probes.get_mut(&line) {
             probe.sending = false;
         }
-        self.join_probe(completion.token.slot);
+        self.join_probe(line);
     }
 
     /// Bytes of the answer, or its end.
     pub(super) fn on_probe_read(&mut self, completion: &Completion) {
-        let line = completion.token.slot;
+        let line = completion.token.slot - PROBES;
         let owned = self.io.reclaim(completion.token);
         let Some(probe) = self.probes.get_mut(&line) else { return };
         probe.reading = false;
@@ -156,6 +157,13 @@ fn verdict(answer: &[u8]) -> Option<Result<(), String>> {
     })
 }
 
+/// Whether an operation is a probe's; others of its kinds are those of the line's messages.
+pub(super) const fn is_probe(token: Token) -> bool {
+    token.slot >= PROBES
+}
+
+/// Above all lines, in the slots of tokens.
+const PROBES: u32 = Token::SLOTS_MAX / 2;
 /// `HTTP/1.1 200`.
 const STATUS_BYTES: usize = 12;
 /// What is kept of an answer.

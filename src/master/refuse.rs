@@ -32,6 +32,9 @@ pub struct Refusals {
     lent: Vec<u64>,
     linger: Duration,
     closed: u64,
+    /// Idle ones that ended as such, and those that asked for something after all: not yet told.
+    idle: u64,
+    asked: u64,
 }
 
 #[derive(Debug)]
@@ -49,6 +52,8 @@ struct Refusal {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
+    /// It idled with a worker before: answered only if something comes.
+    Listening,
     /// The answer goes out with the next `wait`.
     Sending,
     /// The answer is out; reading until the peer closes.
@@ -62,7 +67,12 @@ impl Refusals {
     #[must_use]
     pub fn new(linger: Duration) -> Self {
         let (sending, lent) = (Vec::new(), Vec::new());
-        Self { rows: BTreeMap::new(), next: 0, sending, lent, linger, closed: 0 }
+        Self { rows: BTreeMap::new(), next: 0, sending, lent, linger, closed: 0, idle: 0, asked: 0 }
+    }
+
+    /// Refuses one that idles: nothing is said to it, unless it asks within [`IDLE_GRACE`].
+    pub fn listen<I: Io>(&mut self, io: &mut I, fd: Fd, now: Instant) {
+        self.add(io, fd, Stage::Listening, now.after(IDLE_GRACE.min(self.linger)));
     }
 
     /// Those to come may linger so long.
@@ -72,18 +82,15 @@ impl Refusals {
 
     /// Refuses one: arms the receive, and lends the answer to the next `wait`.
     pub fn begin<I: Io>(&mut self, io: &mut I, fd: Fd, now: Instant) {
+        self.sending.push(self.next);
+        self.add(io, fd, Stage::Sending, now.after(self.linger));
+    }
+
+    fn add<I: Io>(&mut self, io: &mut I, fd: Fd, stage: Stage, deadline: Instant) {
         let number = self.next;
         self.next += 1;
         io.submit(token(number), Op::Recv(&fd));
-        self.sending.push(number);
-        let refusal = Refusal {
-            fd,
-            stage: Stage::Sending,
-            receiving: true,
-            ended: false,
-            starved: 0,
-            deadline: now.after(self.linger),
-        };
+        let refusal = Refusal { fd, stage, receiving: true, ended: false, starved: 0, deadline };
         self.rows.insert(number, refusal);
     }
 
@@ -127,6 +134,12 @@ impl Refusals {
         refusal.receiving = completion.more;
         match completion.result {
             Ok(0) => refusal.ended = true,
+            Ok(_) if refusal.stage == Stage::Listening => {
+                refusal.stage = Stage::Sending;
+                refusal.deadline = refusal.deadline.after(self.linger);
+                self.asked += 1;
+                self.sending.push(number);
+            }
             Ok(_) => {}
             Err(errno) => match errno.class() {
                 ErrnoClass::Retry => {}
@@ -199,13 +212,27 @@ impl Refusals {
         self.closed
     }
 
+    /// How many idle ones ended as such and how many asked for something, since it was last asked.
+    pub fn take_idle(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.idle), std::mem::take(&mut self.asked))
+    }
+
+    /// How many of which neither is known, or told.
+    #[must_use]
+    pub fn undecided(&self) -> u64 {
+        let listens = |refusal: &&Refusal| refusal.stage == Stage::Listening;
+        self.rows.values().filter(listens).count() as u64 + self.idle + self.asked
+    }
+
     fn first_lingering(&self) -> Option<u64> {
-        let mut rows = self.rows.iter();
-        rows.find(|(_, refusal)| refusal.stage == Stage::Lingering).map(|(&number, _)| number)
+        let waits = |stage| matches!(stage, Stage::Lingering | Stage::Listening);
+        let waiting = self.rows.iter().filter(|(_, refusal)| waits(refusal.stage));
+        waiting.min_by_key(|(_, refusal)| refusal.deadline).map(|(&number, _)| number)
     }
 
     fn close<I: Io>(&mut self, io: &mut I, number: u64) {
         if let Some(refusal) = self.rows.get_mut(&number) {
+            self.idle += u64::from(refusal.stage == Stage::Listening);
             refusal.stage = Stage::Closing;
             refusal.ended = true;
             if refusal.receiving {
@@ -223,6 +250,7 @@ impl Refusals {
             return;
         }
         if let Some(refusal) = self.rows.remove(&number) {
+            self.idle += u64::from(refusal.stage == Stage::Listening);
             io.close(refusal.fd);
             self.closed += 1;
         }
@@ -240,6 +268,8 @@ fn number(token: Token) -> u64 {
     u64::from(token.generation) * u64::from(Token::SLOTS_MAX) + u64::from(token.slot)
 }
 
+/// How long an idle connection is listened to: a request may be on its way to it.
+const IDLE_GRACE: Duration = Duration::from_millis(500);
 /// How often a receive that found no buffer is armed again.
 const STARVED_MAX: u8 = 8;
 

@@ -1,6 +1,7 @@
 //! Supervision: spawn, listen to the channel, kill, reap, join, bury.
 
 use super::ledger::{self, Arrival};
+use super::mail::Post;
 use super::shutdown::KILL_GRACE;
 use super::workers::{Action, Role, State, Wanted};
 use super::{Master, MasterListener};
@@ -8,7 +9,7 @@ use crate::config::Mode;
 use crate::error::{Error, ErrorKind};
 use crate::event::{ChannelFault, Event, KillReason};
 use crate::io::{
-    Batch, Completion, Errno, ErrnoClass, Exit, Fd, Instant, Io, Kind, Message, Op, Owned,
+    Batch, Child, Completion, Errno, ErrnoClass, Exit, Fd, Instant, Io, Kind, Message, Op, Owned,
     Processes, Purpose, Signal, Token, WorkerPlan,
 };
 use crate::ipc::handoff::{self, Carried};
@@ -50,6 +51,8 @@ pub(super) struct Process {
     /// Memory of the last message, for the next.
     pub(super) batch: Batch,
     pub(super) marks: Vec<Mark>,
+    /// Its application messages, if the pool has any.
+    pub(super) post: Option<Post>,
 }
 
 /// Listener, time of arrival and earlier life of a connection whose descriptor is in a batch.
@@ -119,24 +122,17 @@ impl<I: Io + Processes> Master<I> {
             self.complete_listeners(slot);
         }
         self.board.line(line).begin(slot, generation, epoch);
-        let listeners = if shared { self.sockets.of_slot(slot) } else { &[] };
-        let reads = !listeners.is_empty();
-        let settings = &self.ops.epochs.settings(epoch).options;
-        let plan = WorkerPlan { slot, generation, epoch, line, listeners, purpose, settings };
-        let child = match self.io.spawn(plan) {
-            Ok(child) => child,
+        let reads = shared && !self.sockets.of_slot(slot).is_empty();
+        let (child, mail) = match self.fork(slot, generation, line, wanted, reads) {
+            Ok(spawned) => spawned,
             Err(errno) if purpose == Purpose::Serve => {
                 let delay = self.workers.spawn_refused(slot, now);
                 (self.events)(&Event::SpawnRefused { slot, errno, delay });
                 return;
             }
             Err(errno) => {
-                return self.candidate_refused(
-                    slot,
-                    purpose,
-                    &format!("cannot fork: {errno}"),
-                    now,
-                );
+                let why = format!("cannot fork: {errno}");
+                return self.candidate_refused(slot, purpose, &why, now);
             }
         };
         let pid = child.pid;
@@ -166,11 +162,45 @@ impl<I: Io + Processes> Master<I> {
             last_words: None,
             batch: Batch::default(),
             marks: Vec::new(),
+            post: None,
         };
         self.processes.insert(line, process);
         self.receive(line);
+        if let Some(mail) = mail {
+            self.open_post(line, mail);
+        }
         if purpose != Purpose::Check {
             (self.events)(&Event::WorkerSpawned { slot, generation, pid });
+        }
+    }
+
+    /// The process, and our end of its stream for application messages, if the pool has any.
+    fn fork(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        line: u32,
+        wanted: Wanted,
+        reads: bool,
+    ) -> Result<(Child, Option<Fd>), Errno> {
+        let Wanted { epoch, purpose } = wanted;
+        let listeners = if reads { self.sockets.of_slot(slot) } else { &[] };
+        let settings = &self.ops.epochs.settings(epoch).options;
+        let mail = self.mail.as_ref().filter(|_| purpose != Purpose::Check);
+        let (ours, theirs) = mail.map(|_| self.io.stream_pair()).transpose()?.unzip();
+        let mail = theirs.as_ref();
+        let plan = WorkerPlan { slot, generation, epoch, line, listeners, mail, purpose, settings };
+        let spawned = self.io.spawn(plan);
+        // The child has a copy.
+        if let Some(theirs) = theirs {
+            self.io.close(theirs);
+        }
+        match (spawned, ours) {
+            (Err(errno), Some(ours)) => {
+                self.io.close(ours);
+                Err(errno)
+            }
+            (spawned, ours) => spawned.map(|child| (child, ours)),
         }
     }
 
@@ -215,6 +245,9 @@ impl<I: Io + Processes> Master<I> {
             (Ok(0), _) => Err(ChannelFault::EndOfFile),
             (Ok(_), Some(Owned::Message(message))) => self.on_message(line, message, now),
             (Ok(_), _) => Err(ChannelFault::BadMessage("no message came".to_owned())),
+            // Its other end was closed with messages of ours unread. Said once, and before what it
+            // had sent: that comes now, and then end-of-file.
+            (Err(Errno::PeerGone), _) => Ok(()),
             (Err(errno), _) => match errno.class() {
                 ErrnoClass::Retry | ErrnoClass::Expected => Ok(()),
                 ErrnoClass::Pause | ErrnoClass::Close => Err(ChannelFault::Failed(errno)),
@@ -426,7 +459,12 @@ impl<I: Io + Processes> Master<I> {
             let token = Token::new(Kind::Receive, line, process.generation);
             self.io.submit(token.with(Kind::Cancel), Op::Cancel(token));
         }
-        if process.receiving || process.passing.is_some() {
+        // What a dead worker had sent is read to its end.
+        if process.last_words.is_some() && process.post.as_ref().is_some_and(|post| !post.over) {
+            return;
+        }
+        let posted = process.close_post(&mut self.io, line);
+        if process.receiving || process.passing.is_some() || !posted {
             return;
         }
         if let Some(channel) = process.channel.take() {

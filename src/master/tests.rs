@@ -1,5 +1,6 @@
 //! The loop in a small world: each promise once, then all of them at random.
 
+mod operate;
 mod random;
 mod world;
 
@@ -8,6 +9,9 @@ use crate::error::ErrorKind;
 use crate::io::{Errno, Exit, Message};
 use crate::ipc::message;
 use crate::stats::{CloseReason, Counter};
+use balancer::Client;
+use std::cell::RefCell;
+use std::rc::Rc;
 use world::{Mode, Stage};
 
 const TERM: u32 = 15;
@@ -519,25 +523,95 @@ fn a_worker_that_dies_while_draining_is_not_replaced_and_its_connections_are_tol
 fn a_panicking_balancer_is_replaced() {
     struct Panics;
     impl Balancer for Panics {
-        fn pick(&mut self, _: &[Load]) -> Option<usize> {
+        fn pick(&mut self, _: &Client<'_>, _: &[Load]) -> Option<usize> {
             panic!("the application's mistake")
         }
     }
     struct Lies;
     impl Balancer for Lies {
-        fn pick(&mut self, _: &[Load]) -> Option<usize> {
+        fn pick(&mut self, _: &Client<'_>, _: &[Load]) -> Option<usize> {
             Some(99)
         }
     }
     for balancer in [Box::new(Panics) as Box<dyn Balancer>, Box::new(Lies)] {
         let mut stage = Stage::ready(Mode::Centralized, 2, &[]);
-        stage.master.balancer = balancer;
+        stage.master.balancer = Guard::new(balancer);
         for _ in 0..4 {
             stage.connect(0);
         }
         stage.settle();
         assert_eq!((stage.inbox(0), stage.inbox(1)), (2, 2));
     }
+}
+
+/// P1 of the original: nobody told its balancer that a connection had closed, so its least
+/// connections were chance. Ours hears of everything, from the board, without a message.
+#[test]
+fn p1_the_balancer_hears_of_every_connection_and_every_worker_that_goes() {
+    #[derive(Clone, Default)]
+    struct Counts(Rc<RefCell<[i64; 2]>>);
+    impl Balancer for Counts {
+        fn pick(&mut self, _: &Client<'_>, loads: &[Load]) -> Option<usize> {
+            let counts = *self.0.borrow();
+            (0..2).filter(|&slot| loads[slot].room > 0).min_by_key(|&slot| counts[slot])
+        }
+
+        fn on_established(&mut self, worker: usize, count: u64) {
+            self.0.borrow_mut()[worker] += i64::try_from(count).unwrap();
+        }
+
+        fn on_closed(&mut self, worker: usize, count: u64) {
+            self.0.borrow_mut()[worker] -= i64::try_from(count).unwrap();
+        }
+
+        fn on_worker_removed(&mut self, worker: usize) {
+            self.0.borrow_mut()[worker] = 0;
+        }
+    }
+    let mut stage = Stage::ready(Mode::Centralized, 2, &[]);
+    let counts = Counts::default();
+    stage.master.balancer = Guard::new(Box::new(counts.clone()));
+    let connect = |stage: &mut Stage, count| {
+        for _ in 0..count {
+            stage.connect(0);
+            stage.settle();
+            stage.pass_time(millis(1));
+        }
+        *counts.0.borrow()
+    };
+    assert_eq!(connect(&mut stage, 6), [3, 3]);
+    stage.receive(0);
+    stage.receive(1);
+    assert!(stage.serve_one(1).is_some() && stage.serve_one(1).is_some());
+    stage.pass_time(millis(1));
+    assert_eq!(connect(&mut stage, 0), [3, 1]);
+    assert_eq!(connect(&mut stage, 2), [3, 3], "both to the one with fewer");
+    stage.die(0, KILLED);
+    stage.settle();
+    assert_eq!(connect(&mut stage, 0), [0, 3]);
+    stage.signal(TERM);
+    end(&mut stage);
+}
+
+/// In shared mode the master stands in for a slot without a ready worker, and then it picks.
+#[test]
+fn an_orphan_of_a_slot_goes_where_the_balancer_says() {
+    struct Last;
+    impl Balancer for Last {
+        fn pick(&mut self, _: &Client<'_>, loads: &[Load]) -> Option<usize> {
+            loads.iter().rposition(|load| load.room > 0)
+        }
+    }
+    let mut stage = Stage::new(Mode::Shared, 3, &[]);
+    stage.master.balancer = Guard::new(Box::new(Last));
+    stage.say_ready(1);
+    stage.say_ready(2);
+    stage.settle();
+    for _ in 0..3 {
+        stage.connect(0);
+    }
+    stage.settle();
+    assert_eq!((stage.inbox(1), stage.inbox(2)), (0, 3));
 }
 
 #[test]

@@ -63,12 +63,28 @@ impl State {
             let connection = self.connection(file);
             self.note(pid, connection, format_args!("pass"));
         }
+        self.give(pid, batch);
         let bytes = batch.bytes.clone();
         if let Some(Body::Channel(peer)) = self.body_mut(peer_id) {
             peer.inbox.push_back(Packet { bytes, fds });
         }
         self.wake(peer_id, Wake::Readable);
         Ok(u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX))
+    }
+
+    /// What a worker passes it gives away; a master keeps its copies.
+    fn give(&mut self, pid: ProcessId, batch: &Batch) {
+        let process = &mut self.processes[pid];
+        if process.parent.is_none() {
+            return;
+        }
+        for fd in &batch.fds {
+            let at = usize::try_from(fd.raw()).expect("`of` has found it");
+            process.given += 1;
+            if let Some(entry) = &mut process.fds[at] {
+                entry.given = true;
+            }
+        }
     }
 
     /// recvmsg(2): the next message with its descriptors installed; an empty one at end-of-file.
@@ -101,6 +117,13 @@ impl State {
                 Err(_) => {
                     message.truncated = true;
                     self.processes[pid].truncated = true;
+                    // What a worker gave back and we have no room for is lost with its message. A
+                    // worker that lost some trusts its channel no more, and has a second to finish.
+                    if self.processes[pid].parent.is_some() {
+                        self.excuse(pid);
+                    } else if let Some(connection) = self.connection(file) {
+                        self.excused.insert(connection);
+                    }
                     self.release(file);
                 }
             }

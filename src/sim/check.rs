@@ -59,29 +59,35 @@ impl State {
         Ok(())
     }
 
-    /// The connections a process holds descriptors of.
+    /// The connections a process holds descriptors of, and has not given back.
     pub(super) fn streams(&self, pid: ProcessId) -> u64 {
-        let is_stream = |file: &FileId| matches!(self.body(*file), Some(Body::Stream(_)));
-        self.processes[pid].held().filter(is_stream).count() as u64
+        let is_stream = |file: FileId| matches!(self.body(file), Some(Body::Stream(_)));
+        let entries = self.processes[pid].fds.iter().flatten();
+        entries.filter(|entry| !entry.given && is_stream(entry.file)).count() as u64
     }
 
-    /// The ledger of one worker's life: adopted = served + refused + cut + open, adopted is what
-    /// the kernel gave it, and open is what it holds.
+    /// The ledger of one worker's life: adopted = served + refused + cut + handed back + open,
+    /// adopted is what the kernel gave it, and open is what it holds.
     pub(super) fn check_ledger(&self, pid: ProcessId, line: Line) -> Result<(), String> {
         let process = &self.processes[pid];
         let by_reason: u64 = CloseReason::ALL.iter().map(|reason| line.closed_for(*reason)).sum();
-        let [adopted, closed, received] =
-            [Counter::Adopted, Counter::Closed, Counter::Received].map(|counter| line.get(counter));
+        let [adopted, closed, received, back] =
+            [Counter::Adopted, Counter::Closed, Counter::Received, Counter::HandedBack]
+                .map(|counter| line.get(counter));
+        // Counted as handed back: those that wait for the channel are still here, or were closed
+        // because the channel is gone.
+        let open = adopted - closed - back;
+        let waiting = back.saturating_sub(process.given);
         let held = self.streams(pid);
         let balanced = closed == by_reason
             && (process.truncated || adopted == process.taken)
             && (process.truncated || received == process.received)
-            && adopted - closed == held;
+            && (open..=open + waiting).contains(&held);
         if balanced {
             return Ok(());
         }
         Err(format!(
-            "the ledger of {} does not balance: adopted {adopted} of {}, received {received} of {}, closed {closed} for {by_reason} reasons, holds {held}",
+            "the ledger of {} does not balance: adopted {adopted} of {}, received {received} of {}, closed {closed} for {by_reason} reasons, handed back {back}, holds {held}",
             process.name, process.taken, process.received
         ))
     }

@@ -6,6 +6,8 @@ use super::prng::{Prng, Ratio};
 use super::trace::Fnv;
 use crate::io::{Errno, Half};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 /// How a client behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub(super) struct Client {
     prng: Prng,
     todo: VecDeque<Request>,
     asked: VecDeque<Request>,
+    /// When it was to begin.
+    began_at: u64,
     /// When it last asked or heard something, and when it last sent something or connected.
     asked_at: u64,
     sent_at: u64,
@@ -61,6 +65,25 @@ pub(super) struct Client {
     next_at: u64,
     pub(super) done: bool,
     pub(super) tally: Tally,
+    /// Where it connects from; `None`: nobody cares.
+    address: Option<SocketAddr>,
+    /// It takes every answer for right and keeps it: what it asked first, when, and what came.
+    asks: Option<Answered>,
+}
+
+/// What a client that asks the application's own questions was answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// What it asked for.
+    pub target: String,
+    /// The status; 0: it gave up, because the pool drained.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+    /// From its first connect to the whole answer.
+    pub took: Duration,
+    /// How often a worker died with its request; then it asked again.
+    pub cut: u64,
 }
 
 /// What clients saw.
@@ -135,6 +158,7 @@ impl Client {
             style,
             todo: (0..count).map(request).collect(),
             asked: VecDeque::new(),
+            began_at: now,
             asked_at: 0,
             sent_at: 0,
             out: Vec::new(),
@@ -146,8 +170,31 @@ impl Client {
             next_at: now + prng.range(0, 3 * SECOND),
             done: false,
             tally: Tally::default(),
+            address: None,
+            asks: None,
             prng,
         }
+    }
+
+    /// One that asks the application for this at this time, politely, and keeps what it says.
+    pub(super) fn asking(
+        target: &str,
+        body: &[u8],
+        address: Option<SocketAddr>,
+        at: u64,
+        prng: Prng,
+    ) -> Self {
+        let asks = Some(Answered { target: target.to_owned(), ..Answered::default() });
+        let mut client = Self { address, asks, ..Self::visitor(target, at, prng) };
+        client.todo[0].body = body.to_vec();
+        (client.asked_at, client.sent_at) = (at, at);
+        client
+    }
+
+    /// What it was answered, if it asked for the application's own and is done.
+    pub(super) fn answered(&self) -> Option<Answered> {
+        let asks = self.asks.as_ref().filter(|_| self.done)?;
+        Some(Answered { cut: self.tally.cut, ..asks.clone() })
     }
 
     /// One that asks once, politely, and for the connection to be closed.
@@ -214,6 +261,9 @@ impl Client {
         match state.connect(listeners[self.prng.index(listeners.len())]) {
             Ok(stream) => {
                 self.stream = Some(stream);
+                if let Some(address) = self.address {
+                    state.address(stream, address);
+                }
                 self.connection = state.connection(stream).unwrap_or(0);
                 (self.asked_at, self.sent_at) = (state.now, state.now);
                 self.tally.connections += 1;
@@ -297,6 +347,7 @@ impl Client {
             };
             self.told_close |= close;
             match status {
+                _ if self.asks.is_some() && status != 503 => self.keep(status, body, state.now),
                 200 if body == answer(&request.target, &request.body) => self.tally.answered += 1,
                 200 => return Err(self.wrong(&format!("a wrong answer to {}", request.target))),
                 503 => {
@@ -309,6 +360,14 @@ impl Client {
             }
         }
         Ok(ended)
+    }
+
+    fn keep(&mut self, status: u16, body: Vec<u8>, now: u64) {
+        self.tally.answered += 1;
+        if let Some(asks) = &mut self.asks {
+            (asks.status, asks.body) = (status, body);
+            asks.took = Duration::from_nanos(now - self.began_at);
+        }
     }
 
     /// The next whole answer: status, whether the connection ends with it, body.

@@ -46,6 +46,8 @@ faults! {
     worker_killed <= 4;
     /// A worker is stopped for up to two seconds (a chance at every step of the world).
     worker_stopped <= 4;
+    /// A worker is told to drain (TERM; a chance at every step of the world).
+    worker_drained <= 4;
     /// Fork fails: `EAGAIN` or `ENOMEM`.
     fork_refused <= 300;
     /// A worker takes up to two seconds to boot.

@@ -7,13 +7,13 @@ use super::ring::{InFlight, Work};
 use super::trace::Trace;
 use super::{channel::Channel, net::Listener, net::Stream};
 use crate::io::{
-    Buf, Child, Completion, Errno, Exit, Fd, Half, Instant, Io, Kind, Op, Owned, Processes,
-    SendNow, Signal, Token, WorkerPlan,
+    Address, Buf, Child, Completion, Connects, Errno, Exit, Fd, Half, Instant, Io, Kind, Op, Owned,
+    Processes, SendNow, Signal, Token, WorkerPlan,
 };
 use crate::ipc::board::Board;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 /// A file: what descriptors, messages in flight and operations refer to. Numbers are not reused.
@@ -102,6 +102,8 @@ pub(super) struct State {
     pub(super) doom: Option<(ProcessId, u64)>,
     /// Connections that a dead worker took with it: their clients may miss answers.
     pub(super) excused: BTreeSet<u32>,
+    /// Where clients connected from, if anybody cares, by connection.
+    addresses: BTreeMap<u32, SocketAddr>,
     pub(super) connections: u32,
     /// Connections that workers accepted and did not live to count.
     pub(super) uncounted: u64,
@@ -125,6 +127,7 @@ impl State {
             serial: 0,
             doom: None,
             excused: BTreeSet::new(),
+            addresses: BTreeMap::new(),
             connections: 0,
             uncounted: 0,
             board: None,
@@ -177,6 +180,13 @@ impl State {
             .file
     }
 
+    /// The client of this end connects from here.
+    pub(super) fn address(&mut self, client: FileId, address: SocketAddr) {
+        if let Some(connection) = self.connection(client) {
+            self.addresses.insert(connection, address);
+        }
+    }
+
     /// For the trace: which connection a file belongs to.
     pub(super) fn connection(&self, id: FileId) -> Option<u32> {
         match self.body(id) {
@@ -193,6 +203,11 @@ impl State {
     ) {
         self.trace.note(self.now, &self.processes[pid].name, connection, operation);
     }
+}
+
+thread_local! {
+    /// The process that runs, and where.
+    static RUNNING: RefCell<Option<(Rc<RefCell<State>>, ProcessId)>> = const { RefCell::new(None) };
 }
 
 /// The kernel as one process sees it.
@@ -225,6 +240,11 @@ impl Kernel {
             }
             state.doom = Some((pid, calls - 1));
         }
+    }
+
+    /// This process runs now.
+    pub(super) fn run_as(state: &Rc<RefCell<State>>, pid: ProcessId) {
+        RUNNING.set(Some((Rc::clone(state), pid)));
     }
 
     fn strikes(&self, bug: Bug) -> bool {
@@ -355,10 +375,47 @@ impl Io for Kernel {
 
     /// # Difference to Linux
     ///
-    /// A function has no kernel to ask: every peer is at an address made up from the number.
+    /// A function has no kernel to ask: whoever runs now is meant. A client that did not say where
+    /// it is is at an address made up from the number.
     fn peer(fd: &Fd) -> Option<SocketAddr> {
+        let known = RUNNING.with_borrow(|running| {
+            let (state, pid) = running.as_ref()?;
+            let state = state.borrow();
+            if state.addresses.is_empty() {
+                return None;
+            }
+            state.addresses.get(&state.connection(state.of(*pid, fd))?).copied()
+        });
+        if known.is_some() {
+            return known;
+        }
         let port = u16::try_from(fd.raw()).ok()?.checked_add(40_000)?;
         Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    }
+}
+
+impl Connects for Kernel {
+    /// # Difference to Linux
+    ///
+    /// Addresses mean nothing: any listener of the world may be the one. What is sent before the
+    /// connection stands is not refused.
+    fn connect(&mut self, token: Token, _: &Address, _: Option<IpAddr>) -> Result<Fd, Errno> {
+        self.call();
+        let mut state = self.state.borrow_mut();
+        let (client, server) = state.pair();
+        let Ok(fd) = state.install(self.pid, client, None) else {
+            state.release(client);
+            state.release(server);
+            return Err(Errno::NoFds);
+        };
+        state.processes[self.pid].taken -= 1; // taken from no listener
+        let connection = state.connection(client);
+        state.note(self.pid, connection, format_args!("connect"));
+        state.serial += 1;
+        let (target, work) = (Some((fd.raw(), client)), Work::Connect(Some(server)));
+        let op = InFlight { token, target, work, serial: state.serial, ready: None };
+        state.queue(self.pid, op);
+        Ok(fd)
     }
 }
 
@@ -387,6 +444,11 @@ impl Processes for Kernel {
     /// There are no strangers here.
     fn reap_stranger(&mut self) -> bool {
         false
+    }
+
+    /// Application messages are not simulated: a master with mail is run on the real kernel.
+    fn stream_pair(&mut self) -> Result<(Fd, Fd), Errno> {
+        Err(Errno::Denied)
     }
 
     fn spare(&mut self) -> Result<Fd, Errno> {

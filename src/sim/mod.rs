@@ -27,8 +27,10 @@ mod trace;
 
 use crate::io::{Completion, Fd, Instant};
 use crate::ipc::board::Board;
+use crate::protocol::Protocol;
+use crate::worker::Worker;
 use client::Client;
-pub use client::{Tally, answer};
+pub use client::{Answered, Tally, answer};
 pub use faults::FaultPlan;
 use kernel::{Body, FileId, State};
 pub use kernel::{Bug, Kernel, ProcessId, Sizes};
@@ -38,6 +40,7 @@ use proc::Phase;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 pub use trace::Trace;
@@ -51,6 +54,20 @@ pub trait Stepper {
     fn wait(&mut self, deadline: Option<Instant>, done: &mut Vec<Completion>);
     /// With which code the process exits, if it is time.
     fn exit(&mut self) -> Option<i32>;
+}
+
+impl<P: Protocol> Stepper for Worker<Kernel, P> {
+    fn turn(&mut self, done: &mut Vec<Completion>) -> Option<Instant> {
+        self.turn(done)
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>, done: &mut Vec<Completion>) {
+        self.wait(deadline, done);
+    }
+
+    fn exit(&mut self) -> Option<i32> {
+        self.is_done().then_some(0)
+    }
 }
 
 /// Builds the loop of a new worker.
@@ -206,6 +223,21 @@ impl World {
     pub fn visitor(&mut self, target: &str) {
         let client = Client::visitor(target, self.now().as_nanos(), self.chance.split());
         self.clients.push(client);
+    }
+
+    /// One more client, which asks once, at this time and from this address, for something that
+    /// the application answers in its own way: see [`World::take_answers`].
+    pub fn ask(&mut self, target: &str, body: &[u8], from: Option<SocketAddr>, at: Instant) {
+        let prng = self.chance.split();
+        self.clients.push(Client::asking(target, body, from, at.as_nanos(), prng));
+    }
+
+    /// What those have been answered that had asked with [`World::ask`] and are done; each once.
+    #[must_use]
+    pub fn take_answers(&mut self) -> Vec<Answered> {
+        let answers = self.clients.iter().filter_map(Client::answered).collect();
+        self.clients.retain(|client| client.answered().is_none());
+        answers
     }
 
     /// Whether every client has had all its answers.

@@ -23,12 +23,14 @@ pub(super) struct Process {
     pub(super) stopped_until: u64,
     /// How many descriptors reached it in messages, and how many connections it ever held.
     pub(super) received: u64,
+    /// Connections that it gave back to the master.
+    pub(super) given: u64,
     pub(super) taken: u64,
     /// A message of its channel came cut.
     pub(super) truncated: bool,
     /// Its line on the board.
     pub(super) line: Option<u32>,
-    parent: Option<ProcessId>,
+    pub(super) parent: Option<ProcessId>,
     reaped: bool,
 }
 
@@ -38,6 +40,8 @@ pub(super) struct Entry {
     pub(super) file: FileId,
     /// It came in a message, as the n-th of this process's life.
     pub(super) received: Option<u64>,
+    /// A worker has given it back: its copy may be closed without a word.
+    pub(super) given: bool,
 }
 
 /// Where a process is in its life.
@@ -80,7 +84,7 @@ pub struct Boot {
 
 /// How a process ends that is killed.
 pub(super) const KILLED: Exit = Exit::Signal(9, false);
-const SIGTERM: i32 = 15;
+pub(super) const SIGTERM: i32 = 15;
 const SIGCHLD: u32 = 17;
 const TEARDOWN_NS_MAX: u64 = 40_000_000;
 const BOOT_NS: u64 = 150_000;
@@ -113,6 +117,7 @@ impl State {
             woken: false,
             stopped_until: 0,
             received: 0,
+            given: 0,
             taken: 0,
             truncated: false,
             line: None,
@@ -139,7 +144,7 @@ impl State {
             return Err(Errno::NoFds);
         }
         process.fds.resize(process.fds.len().max(at + 1), None);
-        process.fds[at] = Some(Entry { file, received });
+        process.fds[at] = Some(Entry { file, received, given: false });
         process.taken += u64::from(is_connection);
         Ok(Fd::new(i32::try_from(at).unwrap_or(i32::MAX)))
     }
@@ -153,7 +158,8 @@ impl State {
         let at = usize::try_from(fd.raw()).expect("`of` has found it");
         let entry = self.processes[pid].fds[at].take().expect("`of` has found it");
         let adopted = entry.received.is_some_and(|order| order <= self.counted(pid));
-        assert!(!adopted || self.is_shut(file), "a copy may live on: shut down before you close");
+        let careful = !adopted || entry.given || self.is_shut(file);
+        assert!(careful, "a copy may live on: shut down before you close");
         let connection = self.connection(file);
         self.note(pid, connection, format_args!("close"));
         self.release(file);
@@ -261,12 +267,11 @@ impl State {
         let until = self.now + self.prng.range(0, TEARDOWN_NS_MAX);
         self.processes[pid].phase = Phase::Dying { exit, until };
         self.boots.retain(|boot| boot.pid != pid);
+        self.count_uncounted(pid);
         self.excuse(pid);
         self.close_all(pid);
         for op in self.processes[pid].ring.take_queued() {
-            if let Some((_, file)) = op.target {
-                self.release(file);
-            }
+            op.files().for_each(|file| self.release(file));
         }
         if let Some(parent) = self.processes[pid].parent {
             self.notify(parent, SIGCHLD);
@@ -291,16 +296,23 @@ impl State {
         self.line(pid).map_or(0, |line| line.get(Counter::Received))
     }
 
+    /// What it accepted and had not said when it died: nobody can know of it.
+    fn count_uncounted(&mut self, pid: ProcessId) {
+        let Some(line) = self.line(pid) else { return };
+        let process = &self.processes[pid];
+        let own = line.get(Counter::Adopted).saturating_sub(line.get(Counter::Received));
+        self.uncounted += (process.taken - process.received).saturating_sub(own);
+    }
+
     /// The connections that die with a worker: what it accepted by itself, and what it was handed
     /// and has counted. All others are the master's to give to somebody else.
-    fn excuse(&mut self, pid: ProcessId) {
-        let process = &self.processes[pid];
+    pub(super) fn excuse(&mut self, pid: ProcessId) {
         let Some(line) = self.line(pid) else { return };
         let counted = line.get(Counter::Received);
-        let own = line.get(Counter::Adopted).saturating_sub(counted);
-        self.uncounted += (process.taken - process.received).saturating_sub(own);
         for entry in self.processes[pid].fds.iter().flatten() {
-            if entry.received.is_none_or(|order| order <= counted)
+            let is_its_own = entry.received.is_none_or(|order| order <= counted);
+            if is_its_own
+                && !entry.given
                 && let Some(connection) = self.connection(entry.file)
             {
                 self.excused.insert(connection);
@@ -320,9 +332,7 @@ impl State {
         self.processes[pid].phase = Phase::Gone(exit);
         self.close_all(pid); // what it went on accepting and receiving
         for op in self.processes[pid].ring.take_armed() {
-            if let Some((_, file)) = op.target {
-                self.release(file);
-            }
+            op.files().for_each(|file| self.release(file));
         }
         self.processes[pid].ring.owned.clear();
         self.note(pid, None, format_args!("ring gone"));

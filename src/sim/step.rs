@@ -1,7 +1,7 @@
 //! One step of the world: who acts next, what strikes, and what must hold afterwards.
 
 use super::kernel::{Kernel, Killed, ProcessId};
-use super::proc::{KILLED, Phase};
+use super::proc::{KILLED, Phase, SIGTERM};
 use super::{Loop, Next, Ratio, Violation, World};
 use crate::io::Exit;
 use std::any::Any;
@@ -83,11 +83,14 @@ impl World {
         Some(due[self.chance.index(due.len())].1)
     }
 
-    /// Kills or stops a worker, at times: between two steps, or in one of its next system calls.
+    /// Kills, stops or drains a worker, at times: between two steps, or in one of its next system
+    /// calls.
     fn strike(&mut self) {
         let mut state = self.state.borrow_mut();
         let killed = self.chance.chance(state.faults.worker_killed);
-        if !killed && !self.chance.chance(state.faults.worker_stopped) {
+        let stopped = !killed && self.chance.chance(state.faults.worker_stopped);
+        let drained = !killed && !stopped && self.chance.chance(state.faults.worker_drained);
+        if !killed && !stopped && !drained {
             return;
         }
         let is_worker = |pid: &ProcessId| {
@@ -98,7 +101,11 @@ impl World {
             return;
         }
         let victim = workers[self.chance.index(workers.len())];
-        if !killed {
+        if drained {
+            state.note(victim, None, format_args!("told to drain"));
+            // A worker that is not up yet, or on its way out, does not hear it.
+            state.notify(victim, SIGTERM.unsigned_abs());
+        } else if stopped {
             state.note(victim, None, format_args!("stopped"));
             state.processes[victim].stopped_until = state.now + self.chance.range(1, STOP_NS_MAX);
         } else if self.chance.chance(Ratio::new(1, 2)) {
@@ -140,6 +147,7 @@ impl World {
         if self.state.borrow().processes[pid].exit().is_some() {
             return Ok(()); // the step before this one killed it
         }
+        Kernel::run_as(&self.state, pid);
         let Loop { stepper, done, deadline, next, turns } =
             self.loops.get_mut(&pid).expect("only what has a loop acts");
         if *next != Next::Turn {

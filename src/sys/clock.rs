@@ -16,6 +16,15 @@ pub fn unix_time() -> u64 {
     read(libc::CLOCK_REALTIME_COARSE).0
 }
 
+/// Seconds since 1970 with their fraction, from CLOCK_REALTIME: the timestamp of a message.
+#[must_use]
+pub fn unix_seconds() -> f64 {
+    let (seconds, nanos) = read(libc::CLOCK_REALTIME);
+    #[expect(clippy::cast_precision_loss, reason = "exact to a microsecond, until the year 2255")]
+    let time = seconds as f64 + nanos as f64 / 1e9;
+    time
+}
+
 fn read(clock: libc::clockid_t) -> (u64, u64) {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: fills a local of its type. It can't fail: both clocks exist on every Linux we run on;

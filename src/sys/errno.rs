@@ -88,6 +88,9 @@ impl Failed {
     #[must_use]
     pub fn error(self, wanted: impl fmt::Display) -> Error {
         Error::new(self.kind(), format!("cannot {wanted}: {self}"))
+            .with("step", self.step)
+            .with("errno", self.number)
+            .because(self)
     }
 }
 

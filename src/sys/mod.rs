@@ -32,10 +32,13 @@
 
 mod buffers;
 pub mod clock;
+mod connect;
+pub mod cpu;
 pub mod errno;
 pub mod file;
 pub mod lock;
 pub mod log;
+pub mod owned;
 pub mod privilege;
 pub mod probe;
 pub mod process;

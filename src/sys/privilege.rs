@@ -1,6 +1,7 @@
 //! What a process may do: its user and groups, no_new_privs, umask, its CPUs.
 
 use super::errno::{Failed, last_number, step};
+use crate::io::Fd;
 use std::ffi::CString;
 
 /// Who a worker is to be.
@@ -137,6 +138,26 @@ pub fn is_root() -> bool {
 pub fn user() -> u32 {
     // SAFETY: no pointers.
     unsafe { libc::geteuid() }
+}
+
+/// Which user was at the other end of a Unix socket when it connected (SO_PEERCRED); `None`:
+/// another kind of socket.
+#[must_use]
+pub fn peer_user(fd: &Fd) -> Option<u32> {
+    let mut who = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or(0);
+    // SAFETY: fills at most `length` bytes of a local of its type.
+    let answer = unsafe {
+        libc::getsockopt(
+            fd.raw(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut who).cast(),
+            &raw mut length,
+        )
+    };
+    // A socket that is none of a Unix pair answers with nobody.
+    (answer == 0 && who.uid != u32::MAX).then_some(who.uid)
 }
 
 /// Becomes somebody, for good: groups first, while it is still allowed, then the primary group,

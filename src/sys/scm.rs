@@ -108,7 +108,17 @@ pub fn send_message(channel: &Fd, bytes: &[u8], fds: &[&Fd]) -> Result<usize, Er
 ///
 /// [`Errno::Again`]: there is none.
 pub fn receive_message(channel: &Fd, bytes_max: usize) -> Result<Message, Errno> {
-    let mut message = InMessage::new(bytes_max, FDS_MAX);
+    receive_some(channel, bytes_max, FDS_MAX)
+}
+
+/// The same, of at most so many descriptors: the kernel closes those beyond, and the message
+/// arrives as truncated.
+///
+/// # Errors
+///
+/// [`Errno::Again`]: there is none.
+pub fn receive_some(channel: &Fd, bytes_max: usize, fds_max: usize) -> Result<Message, Errno> {
+    let mut message = InMessage::new(bytes_max, fds_max);
     let flags = RECEIVE_FLAGS | libc::MSG_DONTWAIT;
     // SAFETY: the message and its room outlive the call.
     let count = count_of(unsafe { libc::recvmsg(channel.raw(), message.header(), flags) })?;

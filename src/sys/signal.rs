@@ -104,11 +104,21 @@ pub fn open(signals: &[i32]) -> Result<(Fd, Mask), Failed> {
     }
 }
 
+/// What has come to such a descriptor; never waits.
+#[must_use]
+pub fn read_now(signals: &Fd) -> Vec<Received> {
+    let mut buffer = [0; 8 * RECORD_BYTES];
+    // SAFETY: fills at most as many bytes as the array has.
+    let count = unsafe { libc::read(signals.raw(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    // Less than nothing: there is nothing (EAGAIN).
+    parse(&buffer[..usize::try_from(count).unwrap_or(0)]).collect()
+}
+
 /// What a worker makes of the signals it inherited: it ignores those that a terminal or an operator
 /// sends to the whole group, and obeys its channel. TERM drains it, and USR1 and USR2 go to
-/// `signals`: they are read from the descriptor that is answered, but for those that the application
-/// has a handler of its own for. Nothing else is blocked: a child that the application starts must
-/// not inherit our mask.
+/// `signals`: they are read from the descriptor that is answered, but for those that the
+/// application has a handler of its own for. Nothing else is blocked: a child that the application
+/// starts must not inherit our mask.
 ///
 /// # Errors
 ///

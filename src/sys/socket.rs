@@ -208,26 +208,6 @@ pub fn peer(fd: &Fd) -> Option<SocketAddr> {
     }
 }
 
-/// Which user was at the other end of a Unix socket when it connected (SO_PEERCRED); `None`: another
-/// kind of socket.
-#[must_use]
-pub fn peer_user(fd: &Fd) -> Option<u32> {
-    let mut who = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
-    let mut length = length_of(size_of::<libc::ucred>());
-    // SAFETY: fills at most `length` bytes of a local of its type.
-    let answer = unsafe {
-        libc::getsockopt(
-            fd.raw(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut who).cast(),
-            &raw mut length,
-        )
-    };
-    // A socket that is none of a Unix pair answers with nobody.
-    (answer == 0 && who.uid != u32::MAX).then_some(who.uid)
-}
-
 /// Takes one arrival, close-on-exec. It is in blocking mode, although its listener is not: the
 /// ring sends and receives with MSG_DONTWAIT or waits by itself, and the flag would cost nothing
 /// but surprise (a ring answers EAGAIN on a non-blocking socket where it would have waited).
@@ -353,12 +333,12 @@ pub(super) fn count_of(count: isize) -> Result<usize, Errno> {
     usize::try_from(count).map_err(|_| super::errno::last())
 }
 
-fn socket(family: libc::c_int, kind: libc::c_int) -> Result<Fd, Failed> {
+pub(super) fn socket(family: libc::c_int, kind: libc::c_int) -> Result<Fd, Failed> {
     // SAFETY: no pointers.
     step("socket", unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, 0) }).map(Fd::new)
 }
 
-fn bind(fd: &Fd, name: &Name) -> Result<(), Failed> {
+pub(super) fn bind(fd: &Fd, name: &Name) -> Result<(), Failed> {
     // SAFETY: reads `length` bytes of the storage, which is as long or longer.
     step("bind", unsafe { libc::bind(fd.raw(), (&raw const name.storage).cast(), name.length) })?;
     Ok(())
@@ -372,7 +352,7 @@ fn connect(fd: &Fd, name: &Name) -> Result<(), Failed> {
     Ok(())
 }
 
-fn set(
+pub(super) fn set(
     fd: &Fd,
     name: &'static str,
     level: libc::c_int,
@@ -412,7 +392,7 @@ impl Name {
         }
     }
 
-    fn tcp(address: SocketAddr) -> Self {
+    pub(super) fn tcp(address: SocketAddr) -> Self {
         match address {
             SocketAddr::V4(v4) => Self::with(libc::sockaddr_in {
                 sin_family: family(libc::AF_INET),
@@ -455,7 +435,7 @@ impl Name {
         new
     }
 
-    fn family(&self) -> libc::c_int {
+    pub(super) fn family(&self) -> libc::c_int {
         libc::c_int::from(self.storage.ss_family)
     }
 

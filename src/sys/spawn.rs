@@ -1,8 +1,9 @@
 //! How the real master starts, signals and reaps its workers.
 
+use super::owned;
 use super::process::{self, Forked};
 use super::ring::Ring;
-use super::socket;
+use super::{privilege, socket};
 use crate::io::{Child, Errno, Exit, Fd, Processes, Signal, WorkerPlan};
 
 impl Processes for Ring {
@@ -40,6 +41,10 @@ impl Processes for Ring {
         process::reap_stranger(|pid| self.children.values().any(|ours| *ours == pid))
     }
 
+    fn stream_pair(&mut self) -> Result<(Fd, Fd), Errno> {
+        owned::stream_pair()
+    }
+
     fn spare(&mut self) -> Result<Fd, Errno> {
         socket::spare()
     }
@@ -57,6 +62,6 @@ impl Processes for Ring {
     }
 
     fn peer_user(&mut self, fd: &Fd) -> Option<u32> {
-        socket::peer_user(fd)
+        privilege::peer_user(fd)
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use std::collections::BTreeMap;
 
 /// Captured files: a path, then what is in it.
-fn machine(files: &[(&str, &str)]) -> impl Fn(&Path) -> Option<String> {
+pub(super) fn machine(files: &[(&str, &str)]) -> impl Fn(&Path) -> Option<String> {
     let files: BTreeMap<PathBuf, String> =
         files.iter().map(|(path, text)| (PathBuf::from(path), (*text).to_owned())).collect();
     move |path| files.get(path).cloned()
@@ -127,17 +127,32 @@ fn lists_are_counted() {
 }
 
 #[test]
-fn containers_leave_marks() {
-    assert_eq!(container(&machine(&[]), false), None);
-    assert_eq!(container(&machine(&[("/.dockerenv", "")]), false), Some("docker"));
-    assert_eq!(container(&machine(&[("/.dockerenv", "")]), true), Some("kubernetes"));
-    assert_eq!(container(&machine(&[("/run/.containerenv", "")]), false), Some("podman"));
-}
-
-#[test]
 fn this_machine_can_be_read() {
     let info = SystemInfo::read(4);
     assert!(info.cpus.usable >= 1);
     assert_ne!(info.cpus.reason, CpuReason::Fallback);
-    assert!(!info.kernel_release.is_empty());
+    assert!(!info.kernel_release.is_empty() && !info.os.is_empty());
+    assert!(info.supports_fd_passing() && info.supports_reuse_port(), "{:?}", info.features);
+    assert_eq!(info.is_container(), info.container.is_some());
+}
+
+/// The only test that touches the cache and what is in it.
+#[test]
+fn what_was_found_is_kept_until_it_is_reset() {
+    let marked = SystemInfo { os: "of a test".to_owned(), ..SystemInfo::read(4) };
+    *CACHE.lock().unwrap() = Some(marked.clone());
+    assert_eq!(SystemInfo::get(4), marked, "not read again");
+    let unknown = Cpus { usable: 4, online: None, reason: CpuReason::Fallback };
+    *CACHE.lock().unwrap() = Some(SystemInfo { cpus: unknown, ..marked });
+    assert_eq!(SystemInfo::get(7).cpus.usable, 7, "each caller has a fallback of its own");
+    assert_eq!(SystemInfo::get(0).cpus.usable, 1);
+    SystemInfo::reset_cache();
+    assert_ne!(SystemInfo::get(4).os, "of a test");
+}
+
+/// P20 of the original: its count of CPUs knew affinity, but no quota.
+#[test]
+fn p20_a_cgroup_quota_limits_the_number_of_workers() {
+    let quota = ("/sys/fs/cgroup/system.slice/app.service/cpu.max", "200000 100000\n");
+    check(8, &[ONLINE, V2_CGROUP, V2_MOUNTS, quota], "2 of 8 CPUs, cgroup quota of 2.00");
 }

@@ -308,7 +308,8 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         let logged = !self.log.is_writing || self.drain == Drain::Cutting;
         let closed = self.listeners.iter().all(|l| l.fd.is_none());
         let passed = self.back.is_quiet() || self.drain == Drain::Cutting;
-        let quiet = self.connections.is_empty() && closed && logged && passed;
+        let sent = self.mail_is_sent() || self.drain == Drain::Cutting;
+        let quiet = self.connections.is_empty() && closed && logged && passed && sent;
         if !self.drain.is_serving() && quiet && !self.ended {
             self.ended = true;
             if let Some(file) = self.log.file.take() {

@@ -7,7 +7,7 @@
 
 use super::tell::Event;
 use super::{CHANNEL, Key, NOT_DIRTY, Phase, Worker};
-use crate::io::{Batch, Completion, Errno, ErrnoClass, Instant, Io, Kind, Op, Owned};
+use crate::io::{Batch, Completion, Errno, ErrnoClass, Half, Instant, Io, Kind, Op, Owned};
 use crate::ipc::handoff::{CREDITS, Handoff};
 use crate::protocol::Protocol;
 use crate::stats::Counter;
@@ -171,21 +171,24 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         let Some(Owned::Batch(batch)) = self.io.reclaim(completion.token) else { return };
         match completion.result.map_err(Errno::class) {
             Err(ErrnoClass::Retry | ErrnoClass::Pause) => self.back.waiting = Some(batch),
-            Ok(_) | Err(ErrnoClass::Close | ErrnoClass::Expected) => {
-                for fd in batch.fds {
-                    self.io.close(fd);
-                }
-            }
+            Ok(_) => batch.fds.into_iter().for_each(|fd| self.io.close(fd)),
+            Err(ErrnoClass::Close | ErrnoClass::Expected) => self.abandon(batch),
         }
     }
 
     /// The master is gone: nobody takes what waits for it.
     pub(super) fn drop_back(&mut self) {
         let batch = self.back.waiting.take().unwrap_or_default();
+        self.abandon(batch);
+        self.end_hand_back();
+    }
+
+    fn abandon(&mut self, batch: Batch) {
         for fd in batch.fds {
+            // A copy of the master's may live on for a moment.
+            self.io.shutdown(&fd, Half::Both);
             self.io.close(fd);
         }
-        self.end_hand_back();
     }
 }
 

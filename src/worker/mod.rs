@@ -13,6 +13,7 @@ mod flush;
 mod handback;
 pub mod in_flight;
 mod log;
+mod mail;
 mod receive;
 pub mod slots;
 mod tell;
@@ -160,6 +161,8 @@ pub struct Worker<I: Io, P: Protocol> {
     rearm: Vec<Key>,
     fired: Vec<(Key, u64)>,
     passing: bool,
+    /// Application messages, if the pool has any.
+    post: Option<mail::Post>,
     /// The master knows that we have no room.
     told_full: bool,
     /// Somebody else than the master told us to drain, and it does not know.
@@ -210,6 +213,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             rearm: Vec::new(),
             fired: Vec::new(),
             passing: false,
+            post: None,
             told_full: false,
             leaving: false,
             log: Log { file: parts.access_log, is_writing: false },
@@ -248,6 +252,8 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         for completion in done.drain(..) {
             match completion.token.kind {
                 Kind::Recv => self.on_recv(completion),
+                Kind::Send if mail::is_of_post(completion.token) => self.on_mail_sent(&completion),
+                Kind::Read if mail::is_of_post(completion.token) => self.on_mail_read(&completion),
                 Kind::Send => self.on_send(&completion),
                 Kind::Read => self.on_read(&completion),
                 Kind::Pass => self.on_pass(&completion),
@@ -264,6 +270,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         self.rearm_starved();
         self.arm_listeners();
         self.tell_leaving();
+        self.send_mail();
         self.write_log();
         self.line.note_activity(self.now.as_nanos());
         self.finish_drain();

@@ -58,6 +58,7 @@ fn every_option_is_taken_as_a_flag_a_variable_and_a_key() {
         ("mode", "shared"),
         ("balancer", "round-robin"),
         ("probe_path", "/up"),
+        ("weights", "3,1"),
         ("trusted_proxies", "10.0.0.0/8,::1"),
         ("access_log", "/dev/null"),
         ("access_log_format", "json"),

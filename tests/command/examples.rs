@@ -23,3 +23,37 @@ fn headers() {
     assert_eq!(reply.header("access-control-allow-methods"), Some("GET, POST"));
     assert_eq!(server.stop().0, Some(0));
 }
+
+#[test]
+fn balancer() {
+    let server = example("balancer");
+    // A worker that comes up later catches up.
+    let mut said = std::collections::BTreeSet::new();
+    for asked in 0.. {
+        assert!(asked < 10_000, "only {said:?} are picked");
+        said.insert(server.connect().get("/").body);
+        if said.len() == 2 {
+            break;
+        }
+    }
+    assert_eq!(said.into_iter().collect::<Vec<_>>(), ["worker 0\n", "worker 1\n"]);
+    assert_eq!(server.stop().0, Some(0));
+}
+
+#[test]
+fn messages() {
+    let server = example("messages");
+    let mut client = server.connect();
+    let mut before = 0;
+    // What the master says comes between two requests, sooner or later.
+    for asked in 0_u64.. {
+        assert!(asked < 10_000, "no worker hears of {before} visits");
+        let said = client.get("/").body;
+        before = said.split(' ').next().unwrap().parse().unwrap();
+        assert!(said.ends_with("told: true\n") && before <= asked, "{said}");
+        if before >= 10 {
+            break;
+        }
+    }
+    assert_eq!(server.stop().0, Some(0));
+}

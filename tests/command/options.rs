@@ -607,6 +607,28 @@ fn balancer() {
     assert_eq!(turns("round-robin"), 3);
 }
 
+/// The slots that 8 connections of one client land in, one after the other. A balancer selects
+/// centralized mode by itself.
+fn slots(options: &str) -> Vec<u64> {
+    let server = Server::start(&format!("--workers 2 {options}"));
+    assert!(server.banner.contains("\nmode     centralized"), "{}", server.banner);
+    await_workers(&mut server.connect(), |workers| workers.len() == 2);
+    (0..8).map(|_| served_by(&mut server.connect()).as_u64().unwrap()).collect()
+}
+
+#[test]
+fn weights() {
+    assert_eq!(slots("--balancer weighted --weights 0,1"), [1; 8]);
+    let shared = slots("--balancer weighted --weights 1,3");
+    assert_eq!(shared.iter().sum::<u64>(), 6, "three of four: {shared:?}");
+}
+
+#[test]
+fn sticky() {
+    let slots = slots("--balancer sticky");
+    assert!(slots.iter().all(|slot| *slot == slots[0]), "{slots:?}");
+}
+
 #[test]
 fn mode() {
     // With the master standing still, a worker goes on accepting only if it has a listener.

@@ -103,7 +103,7 @@ fn idle(mode: &str) {
     let began = Stopwatch::start();
     let (code, log) = server.stop();
     assert_eq!(code, Some(0), "{log}");
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     assert!(clients.iter_mut().all(Client::is_closed));
 }
 
@@ -192,9 +192,9 @@ fn one_worker(mode: &str) {
         gone(&[drained], PATIENCE);
     });
     tally.is_clean();
-    for closed in &tally.closed {
-        assert_eq!(closed.worker, Some(drained), "{closed:?}");
-    }
+    // Not even the connections that it had: they went on with its successor.
+    assert!(tally.closed.is_empty(), "{tally:?}");
+    assert_eq!(tally.reopened, 0, "{tally:?}");
     let line = server.await_log(&format!("worker ended: slot=0 pid={drained} exit code 0"));
     assert!(line.contains("open=0"), "{line}");
     let (code, log) = server.stop();

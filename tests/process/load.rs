@@ -29,6 +29,8 @@ pub(crate) struct Tally {
     /// Connections that the server closed while they were idle to its knowledge: not a byte came to
     /// a request that was not the first. HTTP clients repeat such a request (RFC 9110 §9.2.2).
     pub(crate) closed: Vec<Failure>,
+    /// Connections of steady clients after their first: each of them lost one before.
+    pub(crate) reopened: u64,
     /// Every other request without a right answer.
     pub(crate) failures: Vec<Failure>,
 }
@@ -46,6 +48,7 @@ impl Tally {
         self.connected += other.connected;
         self.answered += other.answered;
         self.refused += other.refused;
+        self.reopened += other.reopened;
         self.closed.extend(other.closed);
         self.failures.extend(other.failures);
     }
@@ -94,6 +97,7 @@ impl Drop for SetOnDrop<'_> {
 fn steady(address: SocketAddr, over: &AtomicBool) -> Tally {
     let mut tally = Tally::default();
     while !over.load(Ordering::Relaxed) {
+        tally.reopened += u64::from(tally.connected > 0);
         let Some(mut client) = connect(address, &mut tally) else { continue };
         let mut worker = None;
         let mut first = true;

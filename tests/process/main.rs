@@ -17,6 +17,8 @@ mod groups;
 mod harness;
 mod kill;
 mod load;
+mod messages;
+mod original;
 mod orphans;
 #[path = "../kernel/own.rs"]
 mod own;
@@ -33,6 +35,9 @@ fn main() -> ExitCode {
     if arguments.next_if(|argument| argument == app::FLAG).is_some() {
         return app::run(arguments);
     }
+    if arguments.next_if(|argument| argument == messages::FLAG).is_some() {
+        return messages::run(arguments);
+    }
     let groups = [
         traffic::CASES,
         kill::CASES,
@@ -42,6 +47,8 @@ fn main() -> ExitCode {
         addresses::CASES,
         full::CASES,
         refused::CASES,
+        messages::CASES,
+        original::CASES,
     ];
     let cases: Vec<Case> = groups.into_iter().flatten().copied().collect();
     run(&cases)

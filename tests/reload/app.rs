@@ -63,7 +63,7 @@ fn boot(
 ) -> Result<impl FnMut(&Request<'_>, &mut Response) + use<>, String> {
     let manners = fs::read_to_string(folder.join("manners")).unwrap_or_default();
     // `1 fail`: only in that slot.
-    let (slot, manners) = manners.trim().split_once(' ').unwrap_or(("", manners.trim()));
+    let (slot, manners) = manners.trim().split_once(' ').unwrap_or_else(|| ("", manners.trim()));
     let concerned = slot.is_empty() || slot == worker.slot().to_string();
     let manners = if concerned { manners.to_owned() } else { String::new() };
     match manners.as_str() {

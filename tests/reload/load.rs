@@ -110,7 +110,7 @@ fn ask(address: SocketAddr, number: usize, over: &AtomicBool, answers: &AtomicU6
 /// One request; whether the connection goes on after it.
 fn one(client: &mut Client, number: usize, count: u64, short: bool) -> io::Result<bool> {
     let close = if short { "Connection: close\r\n" } else { "" };
-    let want = if number % 2 == 0 {
+    let want = if number.is_multiple_of(2) {
         client.send(format!("GET / HTTP/1.1\r\nHost: x\r\n{close}\r\n"))?;
         "Hello, World!".to_owned()
     } else {

@@ -18,6 +18,7 @@ mod load;
 #[path = "../kernel/own.rs"]
 mod own;
 mod pool;
+#[expect(dead_code, reason = "tests/process needs more of it")]
 #[path = "../process/raw.rs"]
 mod raw;
 mod recycle;

@@ -606,6 +606,17 @@ fn a_drain_ends_what_idles_and_finishes_what_runs() {
     assert_eq!(reason(&script), drained);
 }
 
+#[test]
+fn the_closes_of_a_drain_are_spread() {
+    let mut times: Vec<Duration> =
+        (7..23).map(|number| super::spread(&crate::io::Fd::new(number))).collect();
+    times.sort_unstable();
+    assert!(
+        times.windows(2).all(|pair| pair[1] - pair[0] == super::DRAIN_SPREAD / super::DRAIN_STEPS)
+    );
+    assert!(times.len() == 16 && times[15] < super::DRAIN_SPREAD);
+}
+
 /// Requests that had come when the drain began are owed their answers, later ones are not.
 #[test]
 fn a_drain_answers_the_requests_that_had_come() {

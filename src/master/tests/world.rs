@@ -9,6 +9,7 @@ use crate::io::{
 use crate::ipc::board::Board;
 use crate::ipc::handoff::{Handoff, is_handoff};
 use crate::ipc::message;
+use crate::master::balancer::Weights;
 use crate::master::{Master, MasterListener, Parts, balancer};
 use crate::signals::SignalManager;
 use crate::stats::{CloseReason, Counter};
@@ -206,17 +207,7 @@ impl Kernel {
                 false
             }
             What::Read(buffer) if self.clients.contains_key(&fd) => {
-                let client = self.clients[&fd];
-                let Some(answer) = self.probes.get_mut(&client).and_then(Option::take) else {
-                    return true;
-                };
-                let end = answer.len();
-                buffer[..end].copy_from_slice(answer.as_bytes());
-                // The next read finds the end.
-                self.probes.insert(client, Some(String::new()));
-                self.owned.insert(token, Owned::Buffer(std::mem::take(buffer)));
-                self.complete(token, Ok(count(end)), false);
-                false
+                self.step_probe(token, fd, buffer)
             }
             What::Read(buffer) => {
                 let Some(signal) = self.signals.pop_front() else { return true };
@@ -226,6 +217,20 @@ impl Kernel {
                 false
             }
         }
+    }
+
+    fn step_probe(&mut self, token: Token, fd: i32, buffer: &mut Box<[u8]>) -> bool {
+        let client = self.clients[&fd];
+        let Some(answer) = self.probes.get_mut(&client).and_then(Option::take) else {
+            return true;
+        };
+        let end = answer.len();
+        buffer[..end].copy_from_slice(answer.as_bytes());
+        // The next read finds the end.
+        self.probes.insert(client, Some(String::new()));
+        self.owned.insert(token, Owned::Buffer(std::mem::take(buffer)));
+        self.complete(token, Ok(count(end)), false);
+        false
     }
 
     fn pass(&mut self, channel: i32, batch: &Batch) -> Result<u32, Errno> {
@@ -325,7 +330,13 @@ impl Io for World {
     }
 
     fn shutdown(&mut self, fd: &Fd, _: Half) {
-        assert!(self.0.borrow().open.contains(&fd.raw()));
+        let mut kernel = self.0.borrow_mut();
+        assert!(kernel.open.contains(&fd.raw()));
+        // A read that waits finds the end.
+        let client = kernel.clients.get(&fd.raw()).copied();
+        if let Some(probe) = client.and_then(|client| kernel.probes.get_mut(&client)) {
+            probe.get_or_insert_default();
+        }
     }
 
     fn close(&mut self, fd: Fd) {
@@ -397,6 +408,11 @@ impl Processes for World {
         let mut kernel = self.0.borrow_mut();
         kernel.strangers = kernel.strangers.saturating_sub(1);
         kernel.strangers > 0
+    }
+
+    fn stream_pair(&mut self) -> Result<(Fd, Fd), Errno> {
+        let mut kernel = self.0.borrow_mut();
+        Ok((kernel.fd(), kernel.fd()))
     }
 
     fn spare(&mut self) -> Result<Fd, Errno> {
@@ -486,7 +502,7 @@ impl Stage {
                 Mode::Shared => crate::config::Mode::Shared,
             },
             groups: vec![0],
-            balancer: balancer::balancer(Balancing::LeastConnections),
+            balancer: balancer::balancer(Balancing::LeastConnections, Weights::default()),
             pid1: false,
             calls: SignalManager::new(),
             admin: crate::admin::Parts::default(),

@@ -177,3 +177,6 @@ impl Workers {
         self.boot_timeout = timeout;
     }
 }
+
+#[cfg(test)]
+mod tests;
