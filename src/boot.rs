@@ -1,7 +1,10 @@
 //! Wiring: listeners, signals, the board, fork, which process keeps which descriptor, which kernel.
 
+mod operators;
+mod privileges;
 mod reread;
 
+pub(crate) use operators::abstract_listener;
 pub(crate) use reread::Hook;
 
 use crate::config::{Balancing, Config, Mode};
@@ -17,11 +20,13 @@ use crate::master::{Master, MasterListener, Parts, balancer};
 use crate::mode::{Recommendation, recommended};
 use crate::pool::{Hooks, Started, WorkerInfo};
 use crate::server::{Born, Job};
+use crate::signals::SignalManager;
 use crate::sys::ring::{Ring, RingSettings};
 use crate::sys::socket::{self, FileId, Options};
 use crate::sys::{clock, file, probe, process, scm, shm, signal};
 use crate::system::SystemInfo;
 use crate::worker;
+use operators::Operators;
 use reread::Base;
 use std::fmt;
 use std::path::PathBuf;
@@ -73,10 +78,12 @@ pub(crate) fn run<E: fmt::Display>(
         Ok(count) if count > 0 => (count, "as asked".to_owned()),
         _ => (system.cpus.usable, format!("one per CPU: {}", system.cpus)),
     };
-    fit_descriptors(&mut config)?;
+    let descriptors = fit_descriptors(&mut config)?;
+    privileges::check(&config)?;
     probe::check(config.connections_max() + SPARE_FDS)?;
     let Recommendation { mode, reason: mode_reason } = recommended(&config, &system);
-    let bound = Bound::listen(&config, mode, workers)?;
+    let mut operators = Operators::open(&config, hooks.control.take())?;
+    let bound = Bound::listen(&config, mode, workers).inspect_err(|_| operators.close())?;
     let workers_max = workers_max(&config, workers);
     let lines = workers_max.saturating_mul(LINES_PER_SLOT);
     let memory = shm::create(Board::words(lines)).map_err(|failed| failed.error("the board"))?;
@@ -92,9 +99,12 @@ pub(crate) fn run<E: fmt::Display>(
         workers_reason,
         connections_max: config.connections_max(),
         kernel: system.kernel_release,
+        health: operators.health.clone(),
+        descriptors,
     });
     let base = Base { config: config.clone(), mode };
-    ring.set_launch(launch(base, board, inherited, factory, hooks.reload.take())?);
+    let reload = hooks.reload.take();
+    ring.set_launch(launch(base, board, inherited, factory, reload, hooks.calls.clone())?);
     ring.set_listen(listen(bound.addresses.clone(), &config));
     let balancer = match hooks.balancer {
         Some(own) => own,
@@ -112,6 +122,8 @@ pub(crate) fn run<E: fmt::Display>(
         pid1: process::is_pid1(),
         seed: clock::monotonic().as_nanos(),
         events: hooks.event,
+        calls: hooks.calls,
+        admin: operators.parts(&bound.addresses, descriptors),
     };
     let mut master = Master::new(ring, parts, &config);
     if let Some(mail) = hooks.mail {
@@ -121,6 +133,7 @@ pub(crate) fn run<E: fmt::Display>(
     for (path, id) in bound.paths {
         socket::unlink_own(&path, id);
     }
+    operators.close();
     socket::close(memory.fd);
     before.restore().map_err(|failed| failed.error("signals"))?;
     let report = result?;
@@ -175,15 +188,16 @@ fn configured_balancer(config: &Config) -> Result<Box<dyn Balancer>, Error> {
 
 /// Raises RLIMIT_NOFILE as far as allowed. The default of `connections_max` yields to the limit; a
 /// number that somebody chose does not, and is refused by the probe if it does not fit.
-fn fit_descriptors(config: &mut Config) -> Result<(), Error> {
-    let (_, limit) = process::raise_nofile().map_err(|failed| failed.error("RLIMIT_NOFILE"))?;
+fn fit_descriptors(config: &mut Config) -> Result<(u64, u64), Error> {
+    let (before, limit) =
+        process::raise_nofile().map_err(|failed| failed.error("RLIMIT_NOFILE"))?;
     let room = limit.saturating_sub(SPARE_FDS);
     let default = Config::default().connections_max();
     if config.connections_max() != default || default <= room || room == 0 {
-        return Ok(());
+        return Ok((before, limit));
     }
     config.setters().connections_max(room)?;
-    Ok(())
+    Ok((before, limit))
 }
 
 /// All listeners of a pool, and what must be unlinked at its end.
@@ -248,6 +262,7 @@ fn launch<E: fmt::Display>(
     inherited: Vec<i32>,
     mut factory: impl FnMut(&WorkerInfo) -> Result<Job, E> + 'static,
     mut hook: Option<Hook>,
+    calls: SignalManager,
 ) -> Result<crate::sys::ring::Launch, Error> {
     let rate = rate_table(&base.config)?;
     let master = process::id();
@@ -277,6 +292,22 @@ fn launch<E: fmt::Display>(
                 return boot_failed(&channel, &wrong.to_string());
             }
         }
+        // Opened as who binds ports: its folder need not be the worker's.
+        let access_log = match config.access_log().map(file::open_log).transpose() {
+            Ok(file) => file,
+            Err(failed) => {
+                return boot_failed(&channel, &failed.error("the access log").to_string());
+            }
+        };
+        // The parent-death signal goes with a change of user: it is set again.
+        let given_up = privileges::give_up(&config, plan.slot).and_then(|()| {
+            process::die_with(master)
+                .map(drop)
+                .map_err(|failed| failed.error("signals").to_string())
+        });
+        if let Err(why) = given_up {
+            return boot_failed(&channel, &why);
+        }
         let ring = match Ring::new(RingSettings::WORKER) {
             Ok(ring) => ring,
             Err(errno) => return boot_failed(&channel, &format!("io_uring: {errno}")),
@@ -292,15 +323,11 @@ fn launch<E: fmt::Display>(
             Ok(job) => job,
             Err(error) => return boot_failed(&channel, &error.to_string()),
         };
-        let access_log = match config.access_log().map(file::open_log).transpose() {
-            Ok(file) => file,
-            Err(failed) => {
-                return boot_failed(&channel, &failed.error("the access log").to_string());
-            }
-        };
         let (slot, waits) = (plan.slot, plan.purpose == Purpose::Succeed);
         let signals = Some(signals);
-        let parts = worker::Parts { slot, channel, signals, listeners, waits, line, access_log };
+        let calls = calls.clone();
+        let parts =
+            worker::Parts { slot, channel, signals, calls, listeners, waits, line, access_log };
         let control = Fd::new(parts.channel.raw());
         let mail = mail.map(|fd| (fd, messages));
         let born = Born { ring, parts, config, rate: rate.clone(), mail };

@@ -4,12 +4,14 @@
 //! (`RINGFORT_` and the name in capitals) and in a file. Durations are written `5s`, `250ms`, `2m`;
 //! sizes `16384`, `16k`, `10m`.
 
+mod operation;
 mod value;
 mod weights;
 
 use crate::error::{Error, ErrorKind};
 use crate::io::Address;
 use crate::network::Network;
+use operation::Operation;
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -134,6 +136,7 @@ macro_rules! options {
             trusted_proxies: Vec<Network>,
             access_log: Option<PathBuf>,
             access_log_format: AccessFormat,
+            operation: Operation,
             $($name: $kind,)*
         }
 
@@ -149,6 +152,7 @@ macro_rules! options {
                     trusted_proxies: Vec::new(),
                     access_log: None,
                     access_log_format: AccessFormat::Combined,
+                    operation: Operation::default(),
                     $($name: $default,)*
                 }
             }
@@ -208,7 +212,7 @@ macro_rules! options {
                         AccessFormat::Combined => "combined",
                         AccessFormat::Json => "json",
                     }.to_owned()),
-                    _ => None,
+                    _ => self.operation.get(name),
                 }
             }
         }
@@ -353,6 +357,12 @@ options! {
     /// Clients whose requests are counted at a time. With more of them, one that comes anew shares
     /// the count of the one that was quiet for longest.
     rate_clients: u64 = 10_000, 8, 1_000_000;
+    /// Whether workers and what they start may never gain privileges by running a program
+    /// (PR_SET_NO_NEW_PRIVS): set-user-id programs such as sudo then do not work for them.
+    no_new_privs: bool = true, false, true;
+    /// Whether each worker stays on one CPU: that of its slot, in the order of those that the
+    /// master may use.
+    pin_cpus: bool = false, false, true;
 }
 
 impl Config {
@@ -517,7 +527,10 @@ impl Config {
             ("access_log_format", "combined") => self.access_log_format = AccessFormat::Combined,
             ("access_log_format", "json") => self.access_log_format = AccessFormat::Json,
             ("access_log_format", _) => return Err(wrong("combined or json")),
-            _ => return Err(wrong("the name of an option")),
+            _ => {
+                let set = self.operation.set(name, text);
+                return set.unwrap_or_else(|| Err(wrong("the name of an option")));
+            }
         }
         Ok(())
     }
@@ -529,7 +542,8 @@ const fn is_target(byte: u8) -> bool {
         && !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
 }
 
-fn parse_address(text: &str) -> Option<Address> {
+/// An address as text.
+pub(crate) fn parse_address(text: &str) -> Option<Address> {
     if let Some(path) = text.strip_prefix("unix:") {
         return (!path.is_empty()).then(|| Address::Unix(PathBuf::from(path)));
     }

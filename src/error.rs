@@ -83,6 +83,12 @@ impl ErrorKind {
         }
     }
 
+    /// The kind of a code.
+    #[must_use]
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.code() == code)
+    }
+
     /// What to do about it.
     #[must_use]
     pub const fn hint(self) -> &'static str {
@@ -153,6 +159,12 @@ impl Error {
     pub fn because(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
         self
+    }
+
+    /// What happened, without the code.
+    #[must_use]
+    pub fn what(&self) -> &str {
+        &self.what
     }
 
     /// What an application can branch on.

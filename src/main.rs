@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Check(settings) => print(&cli::report(&settings)),
         Command::Demo(settings) => cli::demo::run(settings, reread),
         Command::Serve(settings) => cli::serve::run(settings, reread),
+        Command::Ctl(ctl) => return ask(&ctl),
         #[cfg(feature = "load")]
         Command::Bench(bench) => match cli::bench_run::run(*bench, print) {
             Ok(code) => return ExitCode::from(code),
@@ -43,9 +44,23 @@ fn reread() -> Result<Settings, Usage> {
             settings.verify()?;
             Ok(settings)
         }
-        Command::Print(_) | Command::Check(_) => Err(Usage::new("this command does not serve")),
+        Command::Print(_) | Command::Check(_) | Command::Ctl(_) => {
+            Err(Usage::new("this command does not serve"))
+        }
         #[cfg(feature = "load")]
         Command::Bench(_) => Err(Usage::new("this command does not serve")),
+    }
+}
+
+/// One line to a running master; its code is ours.
+fn ask(ctl: &cli::Ctl) -> ExitCode {
+    let answered = cli::ctl::run(ctl).map_err(|error| {
+        let what = format!("cannot ask the master at {}: {error}", ctl.socket);
+        Error::new(ErrorKind::System, what)
+    });
+    match answered.and_then(|(line, code)| print(&line).map(|()| code)) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => complain(&error, "is it the `--control` path of a server that runs?", FAILED),
     }
 }
 

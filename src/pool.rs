@@ -4,8 +4,9 @@ use crate::boot;
 use crate::config::{Config, ConfigError, Mode, Setters};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
+use crate::handle::{self, Handle};
 use crate::http::{Handler, Outcome, Request, Response};
-use crate::io::{Address, WorkerPlan};
+use crate::io::{Address, Fd, WorkerPlan};
 use crate::ipc::board::{Board, WorkerState};
 use crate::ipc::mail::{MasterMail, WorkerMail};
 use crate::master::balancer::{Balancer, Weights};
@@ -13,6 +14,7 @@ use crate::protocol::Protocol;
 use crate::server::raw::RawHandler;
 use crate::server::tasks::AsyncHandler;
 use crate::server::{EventDriven, Job, born};
+use crate::signals::SignalManager;
 use crate::stats::Counter;
 use crate::sys::{shm, socket};
 use std::fmt;
@@ -42,6 +44,9 @@ pub(crate) struct Hooks {
     pub(crate) started: Box<dyn FnMut(&Started)>,
     pub(crate) event: Box<dyn FnMut(&Event)>,
     pub(crate) reload: Option<boot::Hook>,
+    pub(crate) calls: SignalManager,
+    /// A control listener that was made before.
+    pub(crate) control: Option<Fd>,
 }
 
 /// A configuration that was read anew.
@@ -80,6 +85,8 @@ impl Pool {
             started: Box::new(|_| {}),
             event: Box::new(|_| {}),
             reload: None,
+            calls: SignalManager::new(),
+            control: None,
         };
         Self { config, wrong: None, hooks }
     }
@@ -186,6 +193,12 @@ impl Pool {
         self
     }
 
+    /// What the application does on signals. The caller may keep a clone.
+    pub fn signals(mut self, signals: SignalManager) -> Self {
+        self.hooks.calls = signals;
+        self
+    }
+
     /// Serves with one function; blocks until TERM, INT or QUIT, and until what runs has finished.
     ///
     /// The handler is what it is at this moment in every worker: each has its own copy of the
@@ -230,6 +243,45 @@ impl Pool {
         mut factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
     ) -> Result<(), Error> {
         self.run(move |info| factory(info).map(born::handler))
+    }
+
+    /// As [`Pool::serve`], in a process of its own: forks the master, returns when it listens, and
+    /// gives back what it is asked and commanded by. The pool outlives the handle, and this
+    /// process: `stop` it. Call it before any thread is started.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::serve`], but for workers that never come up: [`Handle::wait`] says so.
+    pub fn spawn<F, R>(self, handler: F) -> Result<Handle, Error>
+    where
+        F: FnMut(&Request<'_>, &mut Response) -> R + 'static,
+        R: Outcome + 'static,
+    {
+        let mut handler = Some(handler);
+        self.try_spawn_with(move |_| handler.take().ok_or(TAKEN))
+    }
+
+    /// As [`Pool::try_serve_with`], in a process of its own; see [`Pool::spawn`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::spawn`].
+    pub fn try_spawn_with<H: Handler + 'static, E: fmt::Display + 'static>(
+        self,
+        mut factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
+    ) -> Result<Handle, Error> {
+        let control = self.config.control().map(|path| path.display().to_string());
+        let serve = move |lent: Option<Fd>, mut reporter: handle::Reporter| {
+            let mut pool = self;
+            let mut started = std::mem::replace(&mut pool.hooks.started, Box::new(|_| {}));
+            pool.hooks.control = lent;
+            pool.hooks.started = Box::new(move |facts| {
+                started(facts);
+                reporter.started(facts);
+            });
+            pool.run(move |info| factory(info).map(born::handler))
+        };
+        handle::spawn(control, Box::new(serve))
     }
 
     /// Serves with a loop of the application's own in each worker: see [`crate::server`].
@@ -330,6 +382,10 @@ pub struct Started {
     pub connections_max: u64,
     /// The kernel's release.
     pub kernel: String,
+    /// Where health is answered, with the port that it got.
+    pub health: Option<Address>,
+    /// RLIMIT_NOFILE before and after it was raised.
+    pub descriptors: (u64, u64),
 }
 
 /// What a worker knows of itself and of the pool.

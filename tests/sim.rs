@@ -13,6 +13,7 @@ use ringfort::io::{Batch, Completion, Fd, Instant, Io, Kind, Op, Purpose, Token}
 use ringfort::ipc::board::Board;
 use ringfort::ipc::message::Message;
 use ringfort::master::{Master, MasterListener, Parts, Report, balancer};
+use ringfort::signals::SignalManager;
 use ringfort::sim::{
     Boot, Bug, FaultPlan, Kernel, Prng, ProcessId, Ratio, Sizes, Stepper, Tally, World, answer,
 };
@@ -230,6 +231,8 @@ impl Run {
             groups: vec![0],
             balancer: balancer::balancer(Balancing::LeastConnections, Weights::default()),
             pid1: false,
+            calls: SignalManager::new(),
+            admin: ringfort::admin::Parts::default(),
             seed: plan.seed,
             events: Box::new(move |event| {
                 up.set(up.get() || matches!(event, Event::WorkerReady { .. }));
@@ -370,6 +373,7 @@ fn worker(kernel: Kernel, boot: Boot, board: Board, config: &Config) -> Box<dyn 
         waits: boot.purpose == Purpose::Succeed,
         line: board.line(boot.line),
         access_log: None,
+        calls: SignalManager::new(),
     };
     Box::new(Worker::new(kernel, Http::new(app as App, config), parts, config))
 }

@@ -122,14 +122,17 @@ fn part(path: &str) -> &str {
 /// Who may import whom (the map in ARCHITECTURE.md). `None`: everything.
 fn arrows(part: &str) -> Option<&'static [&'static str]> {
     Some(match part {
-        "io" | "error" | "stats" | "network" => &[],
+        "io" | "error" | "stats" | "network" | "signals" => &[],
         "protocol" => &["io", "stats", "ipc"],
         "config" => &["io", "network"],
         "event" => &["io", "master", "stats"],
         "http" => &["protocol", "io", "config", "stats", "network"],
         "ipc" => &["io", "config", "stats"],
-        "worker" => &["io", "ipc", "protocol", "config", "stats"],
-        "master" => &["io", "ipc", "protocol", "config", "stats", "event", "http"],
+        "worker" => &["io", "ipc", "protocol", "config", "stats", "signals"],
+        "admin" => &["io", "config", "stats", "http", "master"],
+        "master" => {
+            &["io", "ipc", "protocol", "config", "stats", "event", "http", "admin", "signals"]
+        }
         "sys" => &["io"],
         // The threads and the forked server are wiring, as `boot` is; the loop itself (`run`) sees
         // only `io`.

@@ -39,7 +39,8 @@ fn run<P: Protocol>(setup: &Setup, protocol: impl FnOnce(&Config) -> P) {
     let listeners = vec![(0, listener)];
     let (waits, line) = (false, Line::detached());
     let (signals, access_log) = (None, None);
-    let parts = Parts { slot: 0, channel, signals, listeners, waits, line, access_log };
+    let calls = ringfort::signals::SignalManager::new();
+    let parts = Parts { slot: 0, channel, signals, calls, listeners, waits, line, access_log };
     Worker::new(ring, protocol(&config), parts, &config).run();
 }
 

@@ -21,8 +21,20 @@ pub(super) struct Base {
 }
 
 /// The options that are no rows of the table; `mode` is compared as it was resolved.
-const CHOICES: [&str; 6] =
-    ["balancer", "weights", "probe_path", "trusted_proxies", "access_log", "access_log_format"];
+const CHOICES: [&str; 12] = [
+    "balancer",
+    "weights",
+    "probe_path",
+    "trusted_proxies",
+    "access_log",
+    "access_log_format",
+    "control",
+    "admin_address",
+    "pid_file",
+    "user",
+    "group",
+    "umask",
+];
 
 /// The options that differ, and the names of those that take a restart.
 type Difference = (Vec<(String, String)>, Vec<String>);

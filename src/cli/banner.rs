@@ -21,6 +21,10 @@ pub(super) struct Facts<'a> {
     pub(super) engine: String,
     /// The master's process.
     pub(super) pid: u32,
+    /// Where health is answered.
+    pub(super) health: Option<&'a Address>,
+    /// RLIMIT_NOFILE before and after it was raised.
+    pub(super) descriptors: (u64, u64),
 }
 
 /// The banner: one fact a line, names to the left.
@@ -31,6 +35,14 @@ pub(super) fn banner(facts: &Facts<'_>) -> String {
     lines.push(("workers", facts.workers.clone()));
     lines.push(("engine", facts.engine.clone()));
     lines.extend(limits(facts).map(|limit| ("limits", limit)));
+    let (before, after) = facts.descriptors;
+    if before < after {
+        lines.push(("limits", format!("{after} descriptors, raised from {before}")));
+    }
+    lines.extend(facts.health.map(|at| ("health", format!("{}/readyz", base(at)))));
+    if let Some(path) = facts.config.control() {
+        lines.push(("control", format!("ringfort ctl {} status", path.display())));
+    }
     lines.push(("pid", format!("{} (the master)", facts.pid)));
     lines.push(("stop", stop(facts)));
     if let Some(address) = facts.addresses.first() {
@@ -137,6 +149,8 @@ mod tests {
             workers: "2: one per CPU".to_owned(),
             engine: "io_uring, Linux 6.18.1".to_owned(),
             pid: 42,
+            health: None,
+            descriptors: (1024, 1024),
             connections_max: 10_000,
         })
     }

@@ -19,6 +19,7 @@ Usage:
   ringfort serve [OPTIONS]   serve; stays in the foreground, its pid is the master's
   ringfort serve --check     validate, and say where every value came from
   ringfort serve --help      all options
+  ringfort ctl SOCKET …      ask or command a running master; `ringfort ctl --help`
   ringfort bench URL         measure a server (bench --self: one of ours)
   ringfort bench --help      all options
 
@@ -26,6 +27,23 @@ Exit codes: 0 ok, 1 failed, 2 usage, 4 this machine cannot (io_uring, memory, de
 bench also: 3 a gate was breached, 5 the result is not valid, 130 interrupted
 "
     )
+}
+
+/// `ringfort ctl --help`.
+pub(super) fn ctl() -> String {
+    let mut text = String::from(
+        "\
+Usage: ringfort ctl SOCKET COMMAND
+
+SOCKET is what the server was given as --control. The answer is one JSON line on stdout; the exit
+code is its `code`: 0 done, 1 failed and nothing has changed, 2 not understood.
+
+",
+    );
+    for (command, about) in ringfort::admin::line::COMMANDS {
+        text += &format!("  {command:<24}{about}\n");
+    }
+    text
 }
 
 /// `ringfort bench --help`.

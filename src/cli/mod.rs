@@ -7,12 +7,14 @@ mod bench;
 #[cfg(feature = "load")]
 pub(crate) mod bench_run;
 mod check;
+pub(crate) mod ctl;
 pub(crate) mod demo;
 mod help;
 pub(crate) mod serve;
 mod settings;
 
 pub(crate) use check::report;
+pub(crate) use ctl::Ctl;
 pub(crate) use settings::Settings;
 
 use lexopt::Arg::{Long, Short, Value};
@@ -33,6 +35,8 @@ pub(crate) enum Command {
     Demo(Settings),
     /// Serve.
     Serve(Settings),
+    /// Ask or command a running master.
+    Ctl(Ctl),
     /// Measure a server.
     #[cfg(feature = "load")]
     Bench(Box<bench::Bench>),
@@ -82,6 +86,7 @@ pub(crate) fn parse(
         Some(Short('h') | Long("help")) => return Ok(Command::Print(help::overview())),
         Some(Short('V') | Long("version")) => return Ok(Command::Print(help::version())),
         Some(Value(word)) if word == "serve" => serve(parser)?,
+        Some(Value(word)) if word == "ctl" => return ctl(parser),
         #[cfg(feature = "load")]
         Some(Value(word)) if word == "bench" => {
             return Ok(match bench::parse(parser)? {
@@ -100,6 +105,23 @@ pub(crate) fn parse(
     }
     let settings = Settings::layered(env, line.flags, line.config, read)?;
     Ok(if line.check { Command::Check(settings) } else { Command::Serve(settings) })
+}
+
+/// `-` begins no option here: `scale -1`.
+fn ctl(mut parser: lexopt::Parser) -> Result<Command, Usage> {
+    let mut words = Vec::new();
+    for word in parser.raw_args()? {
+        words.push(word.into_string().map_err(|word| Usage::new(format!("no text: {word:?}")))?);
+    }
+    if words.iter().any(|word| word == "--help" || word == "-h") {
+        return Ok(Command::Print(help::ctl()));
+    }
+    let mut words = words.into_iter();
+    let socket = words.next().ok_or_else(|| Usage::new("ringfort ctl SOCKET COMMAND"))?;
+    let line = words.collect::<Vec<_>>().join(" ");
+    // What the master would refuse is refused here, without one.
+    ringfort::admin::line::parse(line.as_bytes()).map_err(Usage::new)?;
+    Ok(Command::Ctl(Ctl { socket, line }))
 }
 
 #[derive(Default)]

@@ -67,5 +67,7 @@ fn facts<'a>(config: &'a Config, started: &'a Started) -> Facts<'a> {
         connections_max: started.connections_max,
         engine: format!("io_uring, Linux {}", started.kernel),
         pid: std::process::id(),
+        health: started.health.as_ref(),
+        descriptors: started.descriptors,
     }
 }

@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 pub(crate) const DEFAULT_ADDR: &str = "127.0.0.1:8080";
 
 /// The settings that are not rows of [`Config::ROWS`], and what they do.
-pub(super) const CHOICES: [(&str, &str, &str); 9] = [
+pub(super) const CHOICES: [(&str, &str, &str); 15] = [
     (
         "addr",
         DEFAULT_ADDR,
@@ -52,6 +52,28 @@ pub(super) const CHOICES: [(&str, &str, &str); 9] = [
         "Log each request to this file. Workers open it anew when they start; a line that does not fit because the disk is too slow is dropped and counted.",
     ),
     ("access_log_format", "combined", "How a request is logged: combined or json."),
+    (
+        "control",
+        "",
+        "Listen for `ringfort ctl` on this Unix path, for root and this user only. `@name`: an abstract socket.",
+    ),
+    (
+        "admin_address",
+        "",
+        "Answer /livez, /readyz, /metrics and a status page here: HOST:PORT or unix:PATH. Anybody who reaches it may read.",
+    ),
+    (
+        "pid_file",
+        "",
+        "Keep the master's number in this file. A second master is refused; the file of one that is gone is replaced.",
+    ),
+    (
+        "user",
+        "",
+        "Bind as the present user (root), then let workers be this one, by name or number.",
+    ),
+    ("group", "", "Let workers be of this group, by name or number, instead of their user's own."),
+    ("umask", "", "Which permissions new files do not get, in octal: 027."),
     ("root", "", "Serve the files of this directory under every path that is not one of ours."),
 ];
 

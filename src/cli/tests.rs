@@ -143,6 +143,7 @@ fn commands() {
         Ok(Command::Check(_)) => "check".to_owned(),
         Ok(Command::Demo(settings)) => format!("demo {:?}", settings.config.addresses()),
         Ok(Command::Serve(settings)) => format!("serve {:?}", settings.root),
+        Ok(Command::Ctl(ctl)) => format!("{ctl:?}"),
         #[cfg(feature = "load")]
         Ok(Command::Bench(bench)) => format!("bench {:?}", bench.url),
         Err(usage) => usage.to_string(),
@@ -160,6 +161,12 @@ fn commands() {
     assert_eq!(kind("--help"), "ringfort: a pre-fork server engine for Linux on io_uring");
     assert_eq!(kind("-h"), kind("--help"));
     assert_eq!(kind("serve --workers 9999 -h"), "Usage: ringfort serve [OPTIONS]");
+    let scale = "Ctl { socket: \"/run/x\", line: \"scale -1\" }";
+    assert_eq!(kind("ctl /run/x scale -1"), scale);
+    assert_eq!(kind("ctl --help"), "Usage: ringfort ctl SOCKET COMMAND");
+    assert_eq!(kind("ctl"), "ringfort ctl SOCKET COMMAND [usage]");
+    assert_eq!(kind("ctl /run/x"), "an empty line; `status` is a beginning [usage]");
+    assert_eq!(kind("ctl /run/x stop now"), "stop takes no argument [usage]");
     assert_eq!(kind("sevre"), "no such command: \"sevre\" [usage]");
     assert_eq!(kind("--workers 3"), "write `ringfort serve --workers …` [usage]");
     assert_eq!(kind("--nothing"), "invalid option '--nothing' [usage]");

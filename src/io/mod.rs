@@ -379,4 +379,6 @@ pub trait Processes {
     /// Bytes of memory that a worker (by its number: it is not reaped) has resident; `shared_out`:
     /// each shared page counts for its share only (PSS). `None`: the kernel does not say.
     fn memory(&mut self, pid: u32, shared_out: bool) -> Option<u64>;
+    /// Which user is at the other end of a Unix socket (SO_PEERCRED); `None`: nobody can say.
+    fn peer_user(&mut self, fd: &Fd) -> Option<u32>;
 }

@@ -28,10 +28,16 @@ pub enum Kind {
     Cancel,
     /// A connect of the load generator.
     Connect,
+    /// The poll of a control or health listener.
+    Knock,
+    /// Multishot receive of a control or health connection.
+    Ask,
+    /// The answer on such a connection.
+    Tell,
 }
 
 impl Kind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 15] = [
         Self::Accept,
         Self::Poll,
         Self::Recv,
@@ -44,6 +50,9 @@ impl Kind {
         Self::Signal,
         Self::Cancel,
         Self::Connect,
+        Self::Knock,
+        Self::Ask,
+        Self::Tell,
     ];
 }
 

@@ -15,6 +15,8 @@ const HEADER_WORDS: usize = 8;
 const IDENTITY: usize = 0;
 const STATE: usize = 1;
 const TICK: usize = 2;
+const ACTIVITY: usize = 6;
+const SEEN: usize = 7;
 const COUNTERS: usize = 8;
 const REASONS: usize = COUNTERS + Counter::ALL.len();
 const LINE_WORDS: usize = (REASONS + CloseReason::ALL.len()).next_multiple_of(8);
@@ -176,6 +178,22 @@ impl Line {
     /// The worker's loop turned at this time (nanoseconds of the monotonic clock).
     pub fn set_tick(&self, nanos: u64) {
         self.words[TICK].store(nanos, Ordering::Relaxed);
+    }
+
+    /// The worker's pass is over, at this time (nanoseconds of the monotonic clock): notes it if a
+    /// connection or a request came in it.
+    pub fn note_activity(&self, nanos: u64) {
+        let seen = self.get(Counter::Adopted).wrapping_add(self.get(Counter::Requests));
+        if self.words[SEEN].load(Ordering::Relaxed) != seen {
+            self.words[SEEN].store(seen, Ordering::Relaxed);
+            self.words[ACTIVITY].store(nanos, Ordering::Relaxed);
+        }
+    }
+
+    /// When a connection or a request last came; 0: none did.
+    #[must_use]
+    pub fn activity(&self) -> u64 {
+        self.words[ACTIVITY].load(Ordering::Relaxed)
     }
 
     /// When the worker's loop last turned.

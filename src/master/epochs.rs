@@ -64,14 +64,18 @@ impl Settings {
 
 /// The options that only a restart can change: listeners, the master's ring, the board and the
 /// memory that workers share are made once. So is `addr`, which is no row of the table.
-pub const RESTART: [&str; 8] = [
+pub const RESTART: [&str; 12] = [
+    "admin_address",
     "backlog",
+    "control",
     "defer_accept",
     "fallback_cpus",
     "message_max",
+    "pid_file",
     "rate_clients",
     "rate_limit",
     "rate_window",
+    "umask",
     "workers_max",
 ];
 
@@ -194,7 +198,7 @@ mod tests {
     #[test]
     fn what_takes_a_restart_exists() {
         for name in RESTART {
-            assert!(Config::ROWS.iter().any(|row| row.name == name), "{name}");
+            assert!(Config::default().get(name).is_some(), "{name}");
         }
     }
 

@@ -195,6 +195,14 @@ impl Ledger {
         self.transit.remove(&line);
     }
 
+    /// Each counter of [`Counter::ALL`], over these lines and all that are buried.
+    #[must_use]
+    pub fn counters(&self, living: impl Iterator<Item = Line>) -> Vec<u64> {
+        let mut totals = self.dead.clone();
+        living.for_each(|line| totals.add(&line));
+        totals.counters.to_vec()
+    }
+
     /// What became of all connections. `living`: each line that is not buried, and how many
     /// connections the kernel is passing to it now; `waiting`: accepted, and given to nobody yet.
     #[must_use]
@@ -260,6 +268,7 @@ struct Totals {
     /// Connections that workers took, from the master or by themselves.
     taken: u64,
     reasons: [u64; CloseReason::ALL.len()],
+    counters: [u64; Counter::ALL.len()],
     /// Given back to the master.
     handed_back: u64,
     /// Open in workers when they died.
@@ -278,6 +287,9 @@ impl Totals {
         self.handed_back += line.get(Counter::HandedBack);
         for (sum, &reason) in self.reasons.iter_mut().zip(CloseReason::ALL) {
             *sum += line.closed_for(reason);
+        }
+        for (sum, &counter) in self.counters.iter_mut().zip(Counter::ALL) {
+            *sum += line.get(counter);
         }
     }
 

@@ -7,6 +7,7 @@ mod accept;
 pub mod answer;
 pub mod balancer;
 pub mod command;
+mod control;
 pub mod epochs;
 mod handoff;
 pub mod ledger;
@@ -26,16 +27,19 @@ mod transact;
 pub mod trial;
 pub mod workers;
 
+use crate::admin;
 use crate::config::{Config, Mode};
 use crate::error::Error;
 use crate::event::Event;
 use crate::io::{Completion, Fd, Instant, Io, Kind, Processes};
 use crate::ipc::board::Board;
 use crate::ipc::mail::MasterMail;
+use crate::signals::SignalManager;
 use accept::Accepting;
 use answer::{Answer, Asker};
 use balancer::{Balancer, Guard, Load};
 use command::Command;
+use control::Control;
 use ledger::Ledger;
 pub use ledger::{RefuseReason, Report, WORKER_DIED};
 use listeners::Listeners;
@@ -86,6 +90,10 @@ pub struct Parts {
     pub seed: u64,
     /// Who is told what happens. Must not block.
     pub events: Box<dyn FnMut(&Event)>,
+    /// What the application does on signals.
+    pub calls: SignalManager,
+    /// Control and health listeners, and what is told there.
+    pub admin: admin::Parts,
 }
 
 impl fmt::Debug for Parts {
@@ -126,6 +134,8 @@ pub struct Master<I> {
     before_drain: Report,
     failure: Option<Error>,
     ops: Operations,
+    calls: SignalManager,
+    control: Control,
     /// Ends of commands, for who asked.
     answers: Vec<(Asker, Answer)>,
 }
@@ -134,7 +144,7 @@ impl<I: Io + Processes> Master<I> {
     /// A master that has not begun: its first turn spawns the workers.
     pub fn new(io: I, parts: Parts, config: &Config) -> Self {
         let Parts { listeners: held, signals, board, workers, balancer, pid1, seed, .. } = parts;
-        let Parts { workers_max, mode, groups, events, .. } = parts;
+        let Parts { workers_max, mode, groups, events, calls, admin, .. } = parts;
         assert!(workers > 0, "a pool without workers");
         assert!(board.lines() / LINES_PER_WORKER >= workers, "three lines a worker");
         let mut listeners = Listeners::default();
@@ -165,6 +175,8 @@ impl<I: Io + Processes> Master<I> {
             before_drain: Report::default(),
             failure: None,
             ops: Operations::new(config, mode, groups, workers_max.max(workers), seed),
+            calls,
+            control: Control::new(admin),
             answers: Vec::new(),
         }
     }
@@ -196,6 +208,7 @@ impl<I: Io + Processes> Master<I> {
         }
         self.refusals.sent(&mut self.io);
         self.settle(now);
+        self.attend(now);
         self.supervise(now);
         self.operate(now);
         self.expire(now);
@@ -234,6 +247,7 @@ impl<I: Io + Processes> Master<I> {
             Kind::Read if probe::is_probe(completion.token) => self.on_probe_read(&completion),
             Kind::Read => self.on_mail_read(&completion, now),
             Kind::Send => self.on_mail_sent(&completion),
+            Kind::Knock | Kind::Ask | Kind::Tell => self.on_visit(completion, now),
             Kind::Cancel => {}
             Kind::Write | Kind::Connect => {
                 unreachable!("the master submits no {:?}", completion.token.kind)
@@ -244,6 +258,9 @@ impl<I: Io + Processes> Master<I> {
     fn on_signal(&mut self, completion: &Completion, now: Instant) {
         for signal in self.signals.completed(&mut self.io, completion, now) {
             let command = command::command(signal, self.phase.is_draining());
+            if self.calls.in_master(signal) {
+                continue;
+            }
             if let Command::Ignore(why) = command {
                 (self.events)(&Event::SignalIgnored { signal, why });
             } else {
@@ -280,6 +297,8 @@ impl<I: Io + Processes> Master<I> {
             self.signals.retry_at,
             self.phase.next_deadline(),
             self.ops.next_deadline(),
+            self.control.next_deadline(),
+            (!self.answers.is_empty()).then_some(now),
             self.probes.values().filter_map(Probe::next_deadline).min(),
             self.listeners.readable(0).map(|_| now),
             soon.then(|| now.after(SOON)),

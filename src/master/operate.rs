@@ -72,6 +72,7 @@ impl Operations {
 impl<I: Io + Processes> Master<I> {
     /// Acts on a command. Each one ends in one answer, now or later.
     pub(super) fn on_command(&mut self, command: Command, asker: Option<Asker>, now: Instant) {
+        self.notify(command);
         match command {
             Command::Drain => self.on_drain(asker, now),
             Command::Stop => {
@@ -88,7 +89,8 @@ impl<I: Io + Processes> Master<I> {
             | Command::SetMode(_) => {
                 self.operate_on(command, asker.into_iter().collect(), now);
             }
-            Command::Upgrade | Command::Dump | Command::Ignore(_) => {
+            Command::Dump => self.dump(asker),
+            Command::Upgrade | Command::Ignore(_) => {
                 self.answer(asker, Answer::failed("command", "not available yet"));
             }
         }

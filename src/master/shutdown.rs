@@ -138,6 +138,7 @@ impl<I: Io + Processes> Master<I> {
         if self.phase == Phase::Ending
             && self.refusals.is_empty()
             && self.probes.is_empty()
+            && self.see_off(now)
             && self.signals.close_join(&mut self.io)
         {
             if let Some(reserve) = self.accepting.reserve.take() {

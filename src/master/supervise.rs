@@ -65,6 +65,10 @@ pub(super) enum Passing {
 }
 
 impl Process {
+    pub(super) const fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Whether connections may be passed to it now.
     pub(super) const fn may_pass(&self) -> bool {
         self.passing.is_none() && self.control.is_none() && !self.abandoned && !self.dead

@@ -481,4 +481,11 @@ impl Processes for Kernel {
     fn memory(&mut self, _: u32, _: bool) -> Option<u64> {
         None
     }
+
+    /// # Difference to Linux
+    ///
+    /// There is one user, root.
+    fn peer_user(&mut self, _: &Fd) -> Option<u32> {
+        Some(0)
+    }
 }

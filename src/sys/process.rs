@@ -219,6 +219,14 @@ pub fn signal_number(pidfd: &Fd, number: i32) -> Result<(), Errno> {
     if answer == -1 { Err(super::errno::last()) } else { Ok(()) }
 }
 
+/// Waits until a descriptor is readable (a pidfd: until its process has ended). For processes
+/// without a ring.
+pub fn await_readable(fd: &Fd) {
+    let mut poll = libc::pollfd { fd: fd.raw(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: reads and fills one local. An interruption is for the caller's next look.
+    unsafe { libc::poll(&raw mut poll, 1, -1) };
+}
+
 /// How the child ended, if it has; it is gone from the process table then.
 ///
 /// Answers code -1 if somebody else has reaped it (an application that waits for any child, or

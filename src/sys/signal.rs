@@ -115,9 +115,10 @@ pub fn read_now(signals: &Fd) -> Vec<Received> {
 }
 
 /// What a worker makes of the signals it inherited: it ignores those that a terminal or an operator
-/// sends to the whole group, and obeys its channel; TERM drains it, read from the descriptor that
-/// is answered. USR1 and USR2 stay the application's if it has a handler, else they are ignored.
-/// Nothing else is blocked: a child that the application starts must not inherit our mask.
+/// sends to the whole group, and obeys its channel. TERM drains it, and USR1 and USR2 go to
+/// `signals`: they are read from the descriptor that is answered, but for those that the
+/// application has a handler of its own for. Nothing else is blocked: a child that the application
+/// starts must not inherit our mask.
 ///
 /// # Errors
 ///
@@ -126,14 +127,16 @@ pub fn become_worker() -> Result<Fd, Failed> {
     for signal in [HUP, INT, QUIT, TTIN, TTOU, WINCH, PIPE] {
         set_disposition(signal, libc::SIG_IGN)?;
     }
+    let mut read = vec![TERM];
     for signal in [USR1, USR2] {
-        if disposition(signal)? == libc::SIG_DFL {
-            set_disposition(signal, libc::SIG_IGN)?;
+        if [libc::SIG_DFL, libc::SIG_IGN].contains(&disposition(signal)?) {
+            read.push(signal);
         }
     }
     set_disposition(CHLD, libc::SIG_DFL)?;
-    change_mask(libc::SIG_SETMASK, &set_of(&[])?)?;
-    open(&[TERM]).map(|(fd, _)| fd)
+    // The master has them blocked, so there is no moment in which one of them could kill.
+    change_mask(libc::SIG_SETMASK, &set_of(&read)?)?;
+    open(&read).map(|(fd, _)| fd)
 }
 
 fn set_of(signals: &[i32]) -> Result<libc::sigset_t, Failed> {

@@ -156,6 +156,11 @@ pub struct FileId {
 }
 
 impl FileId {
+    /// Of a file that is open.
+    pub(super) const fn new(device: u64, inode: u64) -> Self {
+        Self { device, inode }
+    }
+
     /// Of the file at this path now; `None` if there is none.
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {

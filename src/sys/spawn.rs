@@ -3,7 +3,7 @@
 use super::owned;
 use super::process::{self, Forked};
 use super::ring::Ring;
-use super::socket;
+use super::{privilege, socket};
 use crate::io::{Child, Errno, Exit, Fd, Processes, Signal, WorkerPlan};
 
 impl Processes for Ring {
@@ -59,5 +59,9 @@ impl Processes for Ring {
 
     fn memory(&mut self, pid: u32, shared_out: bool) -> Option<u64> {
         process::memory(pid, shared_out)
+    }
+
+    fn peer_user(&mut self, fd: &Fd) -> Option<u32> {
+        privilege::peer_user(fd)
     }
 }

@@ -8,6 +8,7 @@ use crate::io::{Completion, Instant, Purpose};
 use crate::ipc::board::Board;
 use crate::master::balancer::{Balancer, LeastConnections};
 use crate::master::{Master, MasterListener, Parts, Report};
+use crate::signals::SignalManager;
 use crate::sim::{Answered, FaultPlan, Kernel, ProcessId, Ratio, Sizes, Stepper, Violation, World};
 use crate::worker::{self, Worker};
 use std::cell::{Cell, RefCell};
@@ -139,6 +140,8 @@ impl SimulatedPool {
             balancer: Box::new(balancer),
             pid1: false,
             seed,
+            calls: SignalManager::new(),
+            admin: crate::admin::Parts::default(),
             events: Box::new(move |event| {
                 is_up.set(is_up.get() || matches!(event, Event::WorkerReady { .. }));
             }),
@@ -234,6 +237,7 @@ fn run_workers<H: Handler + 'static>(
                 waits: boot.purpose == Purpose::Succeed,
                 line: board.line(boot.line),
                 access_log: None,
+                calls: SignalManager::new(),
             };
             Box::new(Worker::new(kernel, Http::new(handler, &config), parts, &config))
         }),

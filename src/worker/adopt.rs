@@ -13,8 +13,10 @@ use std::time::Duration;
 /// Most arrivals taken from one listener in one pass; the rest waits for the next.
 const ACCEPTS_A_PASS: usize = 64;
 
-/// Bytes of one signal (signalfd(2)).
-const SIGNAL_BYTES: usize = 128;
+/// Bytes of one signal as a signalfd is read (signalfd(2)); the first four are its number.
+const SIGNAL_RECORD: usize = 128;
+/// The signal that drains.
+const TERM: u32 = 15;
 
 /// How long listeners are left alone when descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -28,20 +30,29 @@ impl<I: Io, P: Protocol> Worker<I, P> {
 
     pub(super) fn arm_signals(&mut self) {
         if let Some(signals) = &self.signals {
-            let buffer = vec![0; SIGNAL_BYTES].into_boxed_slice();
+            let buffer = vec![0; SIGNAL_RECORD].into_boxed_slice();
             let token = Token::new(Kind::Signal, CHANNEL, 0);
             self.io.submit(token, Op::Read(signals, buffer, u64::MAX));
         }
     }
 
-    /// TERM, the only signal of that descriptor.
+    /// TERM drains; every other signal of that descriptor is the application's.
     pub(super) fn on_signal(&mut self, completion: &Completion) {
-        let _ = self.io.reclaim(completion.token);
+        let owned = self.io.reclaim(completion.token);
         match completion.result.map_err(Errno::class) {
-            Ok(_) => {
-                self.leaving |= self.drain.is_serving();
-                // Our successor goes on with what idles here.
-                self.begin_drain(self.limits.drain, true);
+            Ok(bytes) => {
+                let Some(Owned::Buffer(buffer)) = owned else { return self.arm_signals() };
+                let bytes = &buffer[..buffer.len().min(bytes as usize)];
+                for record in bytes.chunks_exact(SIGNAL_RECORD) {
+                    let number = record.first_chunk().map_or(0, |n| u32::from_ne_bytes(*n));
+                    if number == TERM {
+                        self.leaving |= self.drain.is_serving();
+                        // Our successor goes on with what idles here.
+                        self.begin_drain(self.limits.drain, true);
+                    } else {
+                        self.calls.in_worker(number);
+                    }
+                }
             }
             Err(ErrnoClass::Retry | ErrnoClass::Pause) => {}
             Err(ErrnoClass::Close | ErrnoClass::Expected) => return,
@@ -260,6 +271,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             return;
         }
         self.line.set_state(WorkerState::Draining);
+        self.calls.shutdown();
         // What the kernel has queued for us came before the drain: it is still served.
         for index in 0..self.listeners.len() {
             while !self.waits && self.accept_some(index, ACCEPTS_A_PASS) {}

@@ -20,7 +20,10 @@ impl InFlight {
             | Kind::Receive
             | Kind::Signal
             | Kind::Cancel
-            | Kind::Connect => panic!("{kind:?} is not an operation of a connection"),
+            | Kind::Connect
+            | Kind::Knock
+            | Kind::Ask
+            | Kind::Tell => panic!("{kind:?} is not an operation of a connection"),
         }
     }
 

@@ -27,6 +27,7 @@ use crate::io::{Batch, Bytes, Completion, Fd, Instant, Io, Kind, Op};
 use crate::ipc::board::{Line, WorkerState};
 use crate::ipc::message::{CONTROL_MAX, Message};
 use crate::protocol::{Close, Protocol};
+use crate::signals::SignalManager;
 use crate::stats::{CloseReason, Counter};
 use drain::{Drain, Step};
 use flush::{Backlog, Dirty};
@@ -43,8 +44,10 @@ pub struct Parts {
     pub slot: u32,
     /// Its end of the channel to the master.
     pub channel: Fd,
-    /// A signalfd that reads TERM and nothing else: it drains this worker.
+    /// A signalfd that reads TERM, which drains this worker, and USR1 and USR2 for `calls`.
     pub signals: Option<Fd>,
+    /// What the application does on signals.
+    pub calls: SignalManager,
     /// Its own listeners (shared-socket mode), by index into the pool's addresses.
     pub listeners: Vec<(u16, Fd)>,
     /// It leaves those listeners alone until the master says `serve`: another worker reads them.
@@ -133,6 +136,7 @@ pub struct Worker<I: Io, P: Protocol> {
     slot: u32,
     channel: Option<Fd>,
     signals: Option<Fd>,
+    calls: SignalManager,
     listeners: Vec<Listener>,
     /// Somebody else reads those listeners, until we are told to.
     waits: bool,
@@ -192,6 +196,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             slot: parts.slot,
             channel: Some(parts.channel),
             signals: parts.signals,
+            calls: parts.calls,
             listeners: parts.listeners.into_iter().map(listener).collect(),
             waits: parts.waits,
             connections: Slots::with_capacity(limits.connections.min(1 << 16)),
@@ -256,7 +261,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
                 Kind::Write => self.on_write(&completion),
                 Kind::Signal => self.on_signal(&completion),
                 Kind::Receive | Kind::Poll | Kind::SendNow | Kind::Cancel => {}
-                Kind::Accept | Kind::Connect => {
+                Kind::Accept | Kind::Connect | Kind::Knock | Kind::Ask | Kind::Tell => {
                     unreachable!("a worker never submits {:?}", completion.token.kind)
                 }
             }
@@ -268,6 +273,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         self.tell_leaving();
         self.send_mail();
         self.write_log();
+        self.line.note_activity(self.now.as_nanos());
         self.finish_drain();
         self.deadline()
     }

@@ -7,6 +7,7 @@ use ringfort::io::{Address, Completion, Instant};
 use ringfort::ipc::board::Board;
 use ringfort::load::run::{Client, Job, Phase};
 use ringfort::load::{Arrivals, Failure, Latency, Pace, Plan, Tally, Template};
+use ringfort::signals::SignalManager;
 use ringfort::sim::{FaultPlan, Kernel, Sizes, Stepper, World};
 use ringfort::worker::{Parts, Worker};
 use std::cell::RefCell;
@@ -107,8 +108,8 @@ fn run(seed: u64, faults: FaultPlan, job: Job, delay: fn(u64) -> Duration) -> Ta
     let (channel, _master) = world.channel(server);
     let listeners = vec![(0, world.listener(server))];
     let (line, signals, access_log) = (board.line(0), None, None);
-    let waits = false;
-    let parts = Parts { slot: 0, channel, signals, access_log, listeners, line, waits };
+    let (waits, calls) = (false, SignalManager::new());
+    let parts = Parts { slot: 0, channel, signals, calls, access_log, listeners, waits, line };
     let config = Config::default();
     let app = App { count: 0, delay };
     let worker = Worker::new(kernel, Http::new(app, &config), parts, &config);

@@ -234,6 +234,9 @@ impl<I: Io + Connects> Client<I> {
                 | Kind::Receive
                 | Kind::Read
                 | Kind::Write
+                | Kind::Knock
+                | Kind::Ask
+                | Kind::Tell
                 | Kind::Signal => unreachable!("never submitted: {:?}", completion.token.kind),
             }
         }

@@ -11,6 +11,7 @@ use crate::ipc::handoff::{Handoff, is_handoff};
 use crate::ipc::message;
 use crate::master::balancer::Weights;
 use crate::master::{Master, MasterListener, Parts, balancer};
+use crate::signals::SignalManager;
 use crate::stats::{CloseReason, Counter};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -443,6 +444,10 @@ impl Processes for World {
     fn memory(&mut self, _: u32, _: bool) -> Option<u64> {
         self.0.borrow().memory
     }
+
+    fn peer_user(&mut self, _: &Fd) -> Option<u32> {
+        Some(0)
+    }
 }
 
 /// A master in its world, and what the test may do to both.
@@ -499,6 +504,8 @@ impl Stage {
             groups: vec![0],
             balancer: balancer::balancer(Balancing::LeastConnections, Weights::default()),
             pid1: false,
+            calls: SignalManager::new(),
+            admin: crate::admin::Parts::default(),
             seed: 42,
             events: Box::new(move |event| heard.borrow_mut().push(event.clone())),
         };

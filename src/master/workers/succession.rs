@@ -4,6 +4,7 @@
 //! until then the slot's worker serves, dies and is spawned anew as if there were no candidate.
 
 use super::{Candidate, Life, Next, Slot, State, Workers};
+use crate::admin::ProcessState;
 use crate::event::KillReason;
 use crate::io::{Instant, Purpose};
 
@@ -138,6 +139,16 @@ impl Workers {
     pub fn all_ready(&self) -> bool {
         self.active().all(|slot| {
             self.incumbent(slot).and_then(|line| self.life(line)).is_some_and(Life::takes)
+        })
+    }
+
+    /// The slots that nobody fills now, and how that looks from outside.
+    pub fn vacancies(&self) -> impl Iterator<Item = (u32, ProcessState)> + '_ {
+        (0..).zip(&self.slots).filter_map(|(number, slot)| match slot.next {
+            Next::Spawn(_) if slot.failures > 0 => Some((number, ProcessState::Failed)),
+            Next::Spawn(_) => Some((number, ProcessState::Starting)),
+            Next::Never => Some((number, ProcessState::Stopped)),
+            Next::Life(_) => None,
         })
     }
 

@@ -1,0 +1,217 @@
+//! Operators and health checks, answered between two passes: what they ask becomes a view or a
+//! command, what a command ends in becomes their answer.
+
+use super::Master;
+use super::answer::{Answer, Asker, Field};
+use super::command::Command;
+use super::workers::{Life, State};
+use crate::admin::line::Request;
+use crate::admin::{self, ProcessInfo, ProcessState, Question, View, Visitors, json};
+use crate::config::Mode;
+use crate::io::{Completion, Instant, Io, Kind, Processes};
+use crate::stats::Counter;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The master's side of `admin`.
+#[derive(Debug)]
+pub(super) struct Control {
+    visitors: Visitors,
+    facts: admin::Parts,
+    began: Option<Instant>,
+    /// Bytes resident by process, and when they were read: a system call each.
+    memory: BTreeMap<u32, u64>,
+    memory_at: Option<Instant>,
+}
+
+impl Control {
+    pub(super) fn new(mut facts: admin::Parts) -> Self {
+        let visitors = Visitors::of(&mut facts);
+        Self { visitors, facts, began: None, memory: BTreeMap::new(), memory_at: None }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.visitors.next_deadline()
+    }
+}
+
+impl<I: Io + Processes> Master<I> {
+    pub(super) fn on_visit(&mut self, completion: Completion, now: Instant) {
+        let visitors = &mut self.control.visitors;
+        match completion.token.kind {
+            Kind::Knock => visitors.on_knock(&mut self.io, &completion, now),
+            Kind::Ask => visitors.on_ask(&mut self.io, completion, now),
+            _ => visitors.on_tell(&mut self.io, &completion),
+        }
+    }
+
+    /// Answers what was asked, and passes on what commands have ended in.
+    pub(super) fn attend(&mut self, now: Instant) {
+        self.control.began.get_or_insert(now);
+        self.control.visitors.expire(&mut self.io, now);
+        while let Some((asker, question)) = self.control.visitors.poll() {
+            match question {
+                Question::Line(Request::Order(command)) => {
+                    self.on_command(command, Some(asker), now);
+                }
+                Question::Line(request) => {
+                    let line = self.said(request, now);
+                    self.control.visitors.tell(&mut self.io, asker, line.into_bytes(), now);
+                }
+                Question::Page(page, with_body) => {
+                    let bytes = page.answer(self.is_ready(), with_body, || self.view(now));
+                    self.control.visitors.tell(&mut self.io, asker, bytes, now);
+                }
+            }
+        }
+        for (asker, answer) in std::mem::take(&mut self.answers) {
+            let line = json::answer(&answer).into_bytes();
+            self.control.visitors.tell(&mut self.io, asker, line, now);
+        }
+        self.accepting.closed += self.control.visitors.take_closed();
+        self.control.visitors.arm(&mut self.io);
+    }
+
+    /// Tells the application what is asked for.
+    pub(super) fn notify(&self, command: Command) {
+        match command {
+            Command::Drain | Command::Stop => self.calls.shutdown(),
+            Command::Reload => self.calls.reload(),
+            _ => {}
+        }
+    }
+
+    /// Whether all visitors have left and every door is closed.
+    pub(super) fn see_off(&mut self, now: Instant) -> bool {
+        self.control.visitors.end(&mut self.io, now)
+    }
+
+    fn said(&mut self, request: Request, now: Instant) -> String {
+        match request {
+            Request::Status => json::status(&self.view(now)),
+            Request::Metrics | Request::Order(_) => json::metrics(&self.view(now)),
+            Request::Ledger => json::ledger(&self.report()),
+        }
+    }
+
+    fn view(&mut self, now: Instant) -> View {
+        self.read_memory(now);
+        let living = self.processes.keys().map(|&line| self.board.line(line));
+        View {
+            pid: std::process::id(),
+            uptime: self.control.began.map_or(Duration::ZERO, |began| now.since(began)),
+            phase: if self.phase.is_draining() { "draining" } else { "running" },
+            ready: self.is_ready(),
+            mode: self.mode(),
+            epoch: self.ops.epochs.current(),
+            slots: u32::try_from(self.workers.active().count()).unwrap_or(u32::MAX),
+            addresses: self.control.facts.addresses.clone(),
+            descriptors: self.control.facts.descriptors,
+            pending: self.pending.len() as u64,
+            workers: self.process_infos(now),
+            report: self.report(),
+            counters: self.ledger.counters(living),
+            strangers: self.control.visitors.strangers(),
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        self.ops.epochs.settings(self.ops.epochs.current()).mode
+    }
+
+    fn read_memory(&mut self, now: Instant) {
+        if self.control.memory_at.is_some_and(|at| now < at.after(MEMORY_AGE)) {
+            return;
+        }
+        self.control.memory_at = Some(now);
+        self.control.memory.clear();
+        for process in self.processes.values() {
+            if let Some(bytes) = self.io.memory(process.pid(), false) {
+                self.control.memory.insert(process.pid(), bytes);
+            }
+        }
+    }
+
+    /// Every worker process, and every slot without one.
+    fn process_infos(&self, now: Instant) -> Vec<ProcessInfo> {
+        let unix = self.stamp();
+        let lives =
+            self.workers.lives().map(|(line, life)| self.process_info(line, life, unix, now));
+        let mut all: Vec<ProcessInfo> = lives.collect();
+        for (slot, state) in self.workers.vacancies() {
+            if !all.iter().any(|info| info.worker_id == slot && info.pid > 0) {
+                all.push(ProcessInfo { state, started_at: 0.0, ..ProcessInfo::new(slot, 0, unix) });
+            }
+        }
+        all.sort_by_key(|info| (info.worker_id, info.generation));
+        all
+    }
+
+    fn process_info(&self, line: u32, life: &Life, unix: f64, now: Instant) -> ProcessInfo {
+        let board = self.board.line(line);
+        let process = self.processes.get(&line);
+        let pid = process.map_or(0, |process| process.pid());
+        let connections = self.load(line);
+        let state = match life.state {
+            State::Booting => ProcessState::Starting,
+            State::Ready | State::Full { .. } if connections > 0 => ProcessState::Busy,
+            State::Ready | State::Full { .. } => ProcessState::Ready,
+            State::Draining | State::Killed => ProcessState::Stopping,
+            State::Dead if life.asked => ProcessState::Stopped,
+            State::Dead => ProcessState::Failed,
+        };
+        let ago = |at: Instant| unix - now.since(at).as_secs_f64();
+        let active = Instant::from_nanos(board.activity()).max(life.born);
+        ProcessInfo {
+            state,
+            generation: board.generation(),
+            epoch: life.epoch,
+            connections,
+            total_requests: board.get(Counter::Requests),
+            started_at: ago(life.born),
+            last_activity_at: ago(active),
+            memory_usage: self.control.memory.get(&pid).copied().unwrap_or(0),
+            as_of: unix,
+            alive: life.state != State::Dead,
+            ..ProcessInfo::new(life.slot, pid, unix)
+        }
+    }
+
+    /// Connections of a life, in transit or open.
+    fn load(&self, line: u32) -> u64 {
+        let board = self.board.line(line);
+        let passing = self.processes.get(&line).map_or(0, |process| process.passing() as u64);
+        let handed = self.ledger.handed(line) + passing;
+        handed.saturating_sub(board.get(Counter::Received)) + board.open()
+    }
+
+    /// What every part of the master and every worker does.
+    pub(super) fn dump(&mut self, asker: Option<Asker>) {
+        let workers = self.workers.lives().map(|(line, life)| {
+            let board = self.board.line(line);
+            let counters: Vec<String> = Counter::ALL
+                .iter()
+                .filter(|counter| board.get(**counter) > 0)
+                .map(|counter| format!("{}={}", counter.name(), board.get(*counter)))
+                .collect();
+            format!(
+                "line {line} slot {} {:?} {:?}, says {:?}, loop turned at {} ns: {}",
+                life.slot,
+                life.role,
+                life.state,
+                board.state(),
+                board.tick(),
+                counters.join(" ")
+            )
+        });
+        let workers = Field::List(workers.collect());
+        let answer = Answer::done("dump", format!("{:?}", self.phase))
+            .with("workers", workers)
+            .with("pending", Field::Number(self.pending.len() as u64))
+            .with("master", Field::Text(format!("{self:?}")));
+        self.answer(asker, answer);
+    }
+}
+
+/// How old a reading of memory may be: a scraper that asks often costs no more.
+const MEMORY_AGE: Duration = Duration::from_secs(1);

@@ -1,0 +1,155 @@
+//! A file that holds this process's number, and that one process at a time has.
+
+use super::errno::{Failed, last_number};
+use super::socket::FileId;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The file. It is locked for as long as this value lives (flock(2)): a number in a file can be a
+/// stranger's by now, a lock is gone with its holder.
+#[derive(Debug)]
+pub struct PidFile {
+    path: PathBuf,
+    id: FileId,
+    /// Close-on-exec: who goes on as another program takes it anew.
+    _locked: File,
+}
+
+/// Why there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Another process holds it; what it wrote there.
+    Held(String),
+    /// A step failed.
+    Failed(Failed),
+}
+
+impl PidFile {
+    /// Creates it, exclusively. One whose holder is gone is replaced; one whose holder lives is
+    /// left alone.
+    ///
+    /// # Errors
+    ///
+    /// Somebody holds it; it can't be created or written; what is there is no plain file.
+    pub fn create(path: &Path) -> Result<Self, Refused> {
+        // Each turn another process has removed or replaced what was there: that does not go on.
+        for _ in 0..TRIES {
+            let (file, fresh) = open(path)?;
+            if !lock(&file)? {
+                return Err(Refused::Held(read(file)));
+            }
+            let id = FileId::of(path);
+            let same = file
+                .metadata()
+                .is_ok_and(|meta| id.is_some_and(|id| id == FileId::new(meta.dev(), meta.ino())));
+            if let (Some(id), true) = (id, same) {
+                if !fresh {
+                    file.set_len(0).map_err(|error| failed("write the pid file", &error))?;
+                }
+                writeln!(&file, "{}", std::process::id())
+                    .map_err(|error| failed("write the pid file", &error))?;
+                return Ok(Self { path: path.to_owned(), id, _locked: file });
+            }
+        }
+        Err(Refused::Held("it keeps changing".to_owned()))
+    }
+
+    /// Removes it, if it is still the one that was created.
+    pub fn remove(self) {
+        super::socket::unlink_own(&self.path, self.id);
+    }
+}
+
+const TRIES: usize = 100;
+
+/// The file, and whether it was made now.
+fn open(path: &Path) -> Result<(File, bool), Refused> {
+    let mut options = OpenOptions::new();
+    // A link that somebody planted there would lead the writing elsewhere.
+    options.read(true).write(true).mode(0o644).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    match options.create_new(true).open(path) {
+        Ok(file) => return Ok((file, true)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(failed("create the pid file", &error)),
+    }
+    match options.create_new(false).open(path) {
+        Ok(file) if file.metadata().is_ok_and(|meta| meta.is_file()) => Ok((file, false)),
+        Ok(_) => Err(Refused::Failed(Failed { step: "open the pid file", number: libc::EINVAL })),
+        Err(error) => Err(failed("open the pid file", &error)),
+    }
+}
+
+fn lock(file: &File) -> Result<bool, Refused> {
+    // SAFETY: no pointers.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        return Ok(true);
+    }
+    match last_number() {
+        libc::EWOULDBLOCK => Ok(false),
+        number => Err(Refused::Failed(Failed { step: "lock the pid file", number })),
+    }
+}
+
+/// What a holder wrote: its number, if it is a number.
+fn read(file: File) -> String {
+    let mut text = String::new();
+    let _ = file.take(32).read_to_string(&mut text);
+    text.trim().chars().filter(char::is_ascii_digit).collect()
+}
+
+fn failed(step: &'static str, error: &std::io::Error) -> Refused {
+    Refused::Failed(Failed { step, number: error.raw_os_error().unwrap_or(libc::EIO) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn path(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("ringfort-pid-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        folder.join(name)
+    }
+
+    #[test]
+    fn one_holder_at_a_time_and_the_file_goes_with_it() {
+        let path = path("one");
+        let first = PidFile::create(&path).unwrap();
+        let own = std::process::id().to_string();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{own}\n"));
+        assert_eq!(PidFile::create(&path).unwrap_err(), Refused::Held(own));
+        first.remove();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_stale_file_is_replaced_and_a_stranger_is_left_alone() {
+        let path = path("stale");
+        fs::write(&path, "999999999 and much more than a number\n").unwrap();
+        let held = PidFile::create(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+        // Somebody else's by now: not ours to remove.
+        fs::rename(&path, path.with_extension("moved")).unwrap();
+        fs::write(&path, "theirs").unwrap();
+        held.remove();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_plain_file_is_refused() {
+        let link = path("link");
+        let target = path("target");
+        fs::write(&target, "precious").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert!(matches!(PidFile::create(&link), Err(Refused::Failed(_))));
+        assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+        assert!(matches!(PidFile::create(Path::new("/dev/null")), Err(Refused::Failed(_))));
+        assert!(matches!(PidFile::create(Path::new("/no/such/folder")), Err(Refused::Failed(_))));
+        fs::remove_file(&link).unwrap();
+    }
+}
