@@ -18,6 +18,8 @@ pub mod http;
 pub mod io;
 #[doc(hidden)]
 pub mod ipc;
+#[cfg(feature = "load")]
+pub mod load;
 #[doc(hidden)]
 pub mod master;
 mod mode;

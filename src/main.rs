@@ -24,6 +24,11 @@ fn main() -> ExitCode {
         Command::Check(settings) => print(&cli::report(&settings)),
         Command::Demo(settings) => cli::demo::run(settings, reread),
         Command::Serve(settings) => cli::serve::run(settings, reread),
+        #[cfg(feature = "load")]
+        Command::Bench(bench) => match cli::bench_run::run(*bench, print) {
+            Ok(code) => return ExitCode::from(code),
+            Err(error) => Err(error),
+        },
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -39,6 +44,8 @@ fn reread() -> Result<Settings, Usage> {
             Ok(settings)
         }
         Command::Print(_) | Command::Check(_) => Err(Usage::new("this command does not serve")),
+        #[cfg(feature = "load")]
+        Command::Bench(_) => Err(Usage::new("this command does not serve")),
     }
 }
 

@@ -5,13 +5,14 @@
 //! Linux".
 
 use ringfort::io::{
-    Batch, Bytes, Completion, Errno, Fd, Half, Io, Kind, Op, Owned, SendNow, Token,
+    Address, Batch, Bytes, Completion, Connects, Errno, Fd, Half, Io, Kind, Op, Owned, SendNow,
+    Token,
 };
 use std::time::Duration;
 
 /// What a body needs besides the seam: things to run it on, and time.
 trait Arm {
-    type Kernel: Io;
+    type Kernel: Io + Connects;
     fn io(&mut self) -> &mut Self::Kernel;
     /// Both ends of a connection; what one sends and nobody reads is bounded.
     fn pair(&mut self) -> (Fd, Fd);
@@ -20,6 +21,8 @@ trait Arm {
     fn listener(&mut self) -> Fd;
     /// The client's end of a connection to that listener.
     fn connect(&mut self, listener: &Fd) -> Fd;
+    /// Where it listens.
+    fn address(&mut self, listener: &Fd) -> Address;
     /// Makes as much time pass as one silent wait does.
     fn pause(&mut self);
 }
@@ -120,6 +123,29 @@ fn pass(arm: &mut impl Arm, channel: &Fd, bytes: &[u8], fds: Vec<Fd>) {
 
 fn receive(arm: &mut impl Arm, channel: &Fd) {
     arm.io().submit(token(Kind::Receive, 0), Op::Receive(channel));
+}
+
+fn a_connect_completes_once_and_carries_bytes(arm: &mut impl Arm) {
+    let listener = arm.listener();
+    let address = arm.address(&listener);
+    let client = arm.io().connect(token(Kind::Connect, 3), &address, None).unwrap();
+    assert_eq!(ends(&settle(arm)), [(Kind::Connect, Ok(0), false)]);
+    let server = arm.io().accept(&listener).unwrap();
+    recv(arm, 4, &server);
+    let mut done = write(arm, &client, b"hello");
+    done.extend(settle(arm));
+    assert_eq!(take(arm, done), b"hello");
+    hang_up(arm, [client, server]);
+    close_all(arm, [listener]);
+}
+
+fn a_connect_to_nobody_is_refused(arm: &mut impl Arm) {
+    let listener = arm.listener();
+    let address = arm.address(&listener);
+    close_all(arm, [listener]);
+    let client = arm.io().connect(token(Kind::Connect, 3), &address, None).unwrap();
+    assert_eq!(ends(&settle(arm)), [(Kind::Connect, Err(Errno::Refused), false)]);
+    close_all(arm, [client]);
 }
 
 fn accept_takes_all_arrivals_and_goes_on(arm: &mut impl Arm) {
@@ -502,6 +528,8 @@ both! {
     poll_sees_what_came_before_it
     bytes_then_end_of_file
     a_peer_that_closes_with_bytes_unread_resets
+    a_connect_completes_once_and_carries_bytes
+    a_connect_to_nobody_is_refused
     the_first_send_to_a_closed_peer_seems_to_work
     a_whole_inline_send_is_silent
     an_inline_send_that_does_not_fit_says_how_much_did
@@ -574,6 +602,10 @@ mod real {
             Fd::new(TcpStream::connect(address).unwrap().into_raw_fd())
         }
 
+        fn address(&mut self, listener: &Fd) -> Address {
+            socket::local_address(listener).unwrap()
+        }
+
         fn pause(&mut self) {}
     }
 
@@ -598,7 +630,7 @@ mod real {
 #[cfg(feature = "sim")]
 mod sim {
     use super::{Arm, BUFFER_BYTES, BUFFERS, SILENCE};
-    use ringfort::io::Fd;
+    use ringfort::io::{Address, Fd};
     use ringfort::sim::{FaultPlan, Kernel, ProcessId, Sizes, World};
 
     pub(super) struct Machine {
@@ -647,6 +679,10 @@ mod sim {
 
         fn connect(&mut self, listener: &Fd) -> Fd {
             self.world.connect(self.pid, listener)
+        }
+
+        fn address(&mut self, _: &Fd) -> Address {
+            Address::Unix("any".into())
         }
 
         fn pause(&mut self) {

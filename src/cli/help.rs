@@ -19,11 +19,74 @@ Usage:
   ringfort serve [OPTIONS]   serve; stays in the foreground, its pid is the master's
   ringfort serve --check     validate, and say where every value came from
   ringfort serve --help      all options
+  ringfort bench URL         measure a server (bench --self: one of ours)
+  ringfort bench --help      all options
 
-Exit codes: 0 ok, 1 failed, 2 usage, 4 this machine cannot (io_uring, memory, descriptors)
+Exit codes: 0 ok, 1 failed, 2 usage, 4 this machine cannot (io_uring, memory, descriptors);
+bench also: 3 a gate was breached, 5 the result is not valid, 130 interrupted
 "
     )
 }
+
+/// `ringfort bench --help`.
+#[cfg(feature = "load")]
+pub(super) fn bench() -> String {
+    BENCH.to_owned()
+}
+
+#[cfg(feature = "load")]
+const BENCH: &str = "\
+Usage: ringfort bench URL [OPTIONS]
+       ringfort bench --self [OPTIONS]
+
+URL: http://HOST[:PORT][/PATH], http://[IPv6]:PORT/, or unix:SOCKET[:/PATH].
+Durations: 10s, 250ms, 2m (a bare number: seconds); counts: 64, 10k. No TLS, HTTP/2 or scripts.
+
+How much:
+  -c, --connections N            Connections over all threads. [64]
+  -t, --threads N                Threads, each with a ring of its own. [1]
+  -d, --duration T               How long to measure. [10s]
+      --warmup T                 How long to ask before the clock starts. [1s]
+  -R, --rate N | A:B             Open loop: so many requests a second, or rising from A to B.
+                                 Latency then counts from when a request was due. [closed loop]
+      --arrivals KIND            constant, or poisson: at random as many users are. [constant]
+  -p, --pipeline N               Requests on their way on one connection. [1]
+      --requests-per-connection N  Close after N replies and connect anew.
+      --no-keepalive             The same with 1: a new connection for each request.
+      --timeout T                Of a connect, and of a reply. [2s]
+
+What to ask, and what must come back:
+  -H, --header 'NAME: VALUE'     One more field; may be repeated.
+  -m, --method NAME              [GET]
+  -b, --body TEXT | @FILE
+      --template FILE[=WEIGHT]   A request from a file (request line, fields, empty line, body).
+                                 Repeat it for a mix: it rotates by weight, request by request.
+      --expect-status N          Any other is an error. [any below 400]
+      --expect-body TEXT | @FILE Any other is an error.
+      --same-body                Every body must equal the first.
+
+Both sides:
+      --server-pid PID           Also show CPU, context switches and memory of PID and its children.
+      --cpus LIST                Put the threads on these CPUs, such as 0,2-3.
+      --self                     Fork a server of ours and measure that (3 s after 500 ms).
+      --set NAME=VALUE           A setting of that server, as of `serve`; may be repeated.
+      --compare NAME=A,B         Fork one for each value and measure them in turns.
+      --rounds N                 How many turns. [5]
+
+What to reach, and what to print:
+      --slo pN=T                 Such as p99=5ms or max=1s; may be repeated.
+      --max-error-rate PART      Such as 0.001 or 0.1%.
+      --find-capacity            The highest rate that keeps all of these (-d: of one trial, [2s]).
+      --precision PART           How exactly. [0.02]
+      --format KIND              text, json, csv, md or html. [text]
+  -o, --output FILE              Write there instead of to stdout.
+      --quiet                    No live line on the terminal.
+      --seed N                   Of poisson arrivals. [1]
+
+Exit codes: 0 ok, 1 failed, 2 usage, 3 a gate was breached, 4 this machine cannot, 5 the result does
+not describe the server (client-bound, connections missing, lagging …), 130 interrupted: the report
+so far.
+";
 
 /// `ringfort serve --help`.
 pub(super) fn serve() -> String {

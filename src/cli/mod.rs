@@ -2,6 +2,10 @@
 
 mod app;
 mod banner;
+#[cfg(feature = "load")]
+mod bench;
+#[cfg(feature = "load")]
+pub(crate) mod bench_run;
 mod check;
 pub(crate) mod demo;
 mod help;
@@ -29,6 +33,9 @@ pub(crate) enum Command {
     Demo(Settings),
     /// Serve.
     Serve(Settings),
+    /// Measure a server.
+    #[cfg(feature = "load")]
+    Bench(Box<bench::Bench>),
 }
 
 /// What is wrong with the command line, the environment or the file. One line, and what to do.
@@ -39,7 +46,8 @@ pub(crate) struct Usage {
 
 impl Usage {
     pub(crate) const CODE: &str = "usage";
-    pub(crate) const HINT: &str = "`ringfort serve --help` lists every option and its default";
+    pub(crate) const HINT: &str =
+        "`ringfort serve --help` and `ringfort bench --help` list every option and its default";
 
     pub(crate) fn new(what: impl Into<String>) -> Self {
         Self { what: what.into() }
@@ -74,6 +82,13 @@ pub(crate) fn parse(
         Some(Short('h') | Long("help")) => return Ok(Command::Print(help::overview())),
         Some(Short('V') | Long("version")) => return Ok(Command::Print(help::version())),
         Some(Value(word)) if word == "serve" => serve(parser)?,
+        #[cfg(feature = "load")]
+        Some(Value(word)) if word == "bench" => {
+            return Ok(match bench::parse(parser)? {
+                bench::Line::Help => Command::Print(help::bench()),
+                bench::Line::Run(bench) => Command::Bench(bench),
+            });
+        }
         Some(Value(word)) => return Err(Usage::new(format!("no such command: {word:?}"))),
         Some(Long(name)) if settings::is_option(name) => {
             return Err(Usage::new(format!("write `ringfort serve --{name} …`")));

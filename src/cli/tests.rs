@@ -143,8 +143,15 @@ fn commands() {
         Ok(Command::Check(_)) => "check".to_owned(),
         Ok(Command::Demo(settings)) => format!("demo {:?}", settings.config.addresses()),
         Ok(Command::Serve(settings)) => format!("serve {:?}", settings.root),
+        #[cfg(feature = "load")]
+        Ok(Command::Bench(bench)) => format!("bench {:?}", bench.url),
         Err(usage) => usage.to_string(),
     };
+    #[cfg(feature = "load")]
+    {
+        assert_eq!(kind("bench http://h/"), "bench Some(\"http://h/\")");
+        assert_eq!(kind("bench --self -h"), "Usage: ringfort bench URL [OPTIONS]");
+    }
     assert_eq!(kind(""), "demo [Tcp(127.0.0.1:8080)]");
     assert_eq!(kind("serve"), "serve None");
     assert_eq!(kind("serve --root /srv"), "serve Some(\"/srv\")");

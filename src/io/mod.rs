@@ -22,7 +22,7 @@ mod token;
 
 pub use errno::{Errno, ErrnoClass};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -271,6 +271,18 @@ pub trait Io {
     fn peer(fd: &Fd) -> Option<SocketAddr>
     where
         Self: Sized;
+}
+
+/// What only the load generator asks of the kernel.
+pub trait Connects {
+    /// Opens a socket and begins to connect it: one completion of kind `Connect` says how that went
+    /// (a `Cancel` of its token ends it early). `from`: the source address, with a port that the
+    /// kernel picks; `None`: the kernel picks both.
+    ///
+    /// # Errors
+    ///
+    /// There is no socket to be had, or not with this source address. Nothing was begun then.
+    fn connect(&mut self, token: Token, to: &Address, from: Option<IpAddr>) -> Result<Fd, Errno>;
 }
 
 /// Which worker a master wants.

@@ -7,13 +7,13 @@ use super::ring::{InFlight, Work};
 use super::trace::Trace;
 use super::{channel::Channel, net::Listener, net::Stream};
 use crate::io::{
-    Buf, Child, Completion, Errno, Exit, Fd, Half, Instant, Io, Kind, Op, Owned, Processes,
-    SendNow, Signal, Token, WorkerPlan,
+    Address, Buf, Child, Completion, Connects, Errno, Exit, Fd, Half, Instant, Io, Kind, Op, Owned,
+    Processes, SendNow, Signal, Token, WorkerPlan,
 };
 use crate::ipc::board::Board;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 /// A file: what descriptors, messages in flight and operations refer to. Numbers are not reused.
@@ -391,6 +391,31 @@ impl Io for Kernel {
         }
         let port = u16::try_from(fd.raw()).ok()?.checked_add(40_000)?;
         Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    }
+}
+
+impl Connects for Kernel {
+    /// # Difference to Linux
+    ///
+    /// Addresses mean nothing: any listener of the world may be the one. What is sent before the
+    /// connection stands is not refused.
+    fn connect(&mut self, token: Token, _: &Address, _: Option<IpAddr>) -> Result<Fd, Errno> {
+        self.call();
+        let mut state = self.state.borrow_mut();
+        let (client, server) = state.pair();
+        let Ok(fd) = state.install(self.pid, client, None) else {
+            state.release(client);
+            state.release(server);
+            return Err(Errno::NoFds);
+        };
+        state.processes[self.pid].taken -= 1; // taken from no listener
+        let connection = state.connection(client);
+        state.note(self.pid, connection, format_args!("connect"));
+        state.serial += 1;
+        let (target, work) = (Some((fd.raw(), client)), Work::Connect(Some(server)));
+        let op = InFlight { token, target, work, serial: state.serial, ready: None };
+        state.queue(self.pid, op);
+        Ok(fd)
     }
 }
 

@@ -72,12 +72,20 @@ impl State {
             None => return Err(Errno::Refused),
         }
         let (client, server) = self.pair();
-        let now = self.now;
-        if let Some(Body::Listener(found)) = self.body_mut(listener) {
-            found.backlog.push_back((server, now));
-        }
-        self.wake(listener, Wake::Readable);
+        self.arrive(listener, Some(server));
         Ok(client)
+    }
+
+    /// The server's end of a connection joins the backlog; `false`: it has no room.
+    pub(super) fn arrive(&mut self, listener: FileId, server: Option<FileId>) -> bool {
+        let (now, room) = (self.now, self.sizes.backlog);
+        let Some(Body::Listener(found)) = self.body_mut(listener) else { return false };
+        if found.backlog.len() >= room {
+            return false;
+        }
+        found.backlog.extend(server.map(|server| (server, now)));
+        self.wake(listener, Wake::Readable);
+        true
     }
 
     /// accept4(2): one arrival, or [`Errno::Again`].

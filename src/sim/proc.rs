@@ -271,9 +271,7 @@ impl State {
         self.excuse(pid);
         self.close_all(pid);
         for op in self.processes[pid].ring.take_queued() {
-            if let Some((_, file)) = op.target {
-                self.release(file);
-            }
+            op.files().for_each(|file| self.release(file));
         }
         if let Some(parent) = self.processes[pid].parent {
             self.notify(parent, SIGCHLD);
@@ -334,9 +332,7 @@ impl State {
         self.processes[pid].phase = Phase::Gone(exit);
         self.close_all(pid); // what it went on accepting and receiving
         for op in self.processes[pid].ring.take_armed() {
-            if let Some((_, file)) = op.target {
-                self.release(file);
-            }
+            op.files().for_each(|file| self.release(file));
         }
         self.processes[pid].ring.owned.clear();
         self.note(pid, None, format_args!("ring gone"));

@@ -48,6 +48,8 @@ pub(super) enum Work {
     Pass(crate::io::Batch),
     Receive,
     Read(Box<[u8]>),
+    /// The server's end, while it is on its way to a listener.
+    Connect(Option<FileId>),
     Cancel(Token),
 }
 
@@ -65,6 +67,15 @@ const SIGINFO_BYTES: usize = 128; // struct signalfd_siginfo, signalfd(2)
 const EINVAL: i32 = 22;
 const SEGMENT: usize = 1024;
 const DELAY_NS_MAX: u64 = 5_000_000;
+const SYN_AGAIN_NS: u64 = 1_000_000_000;
+
+impl InFlight {
+    /// The files it refers to.
+    pub(super) fn files(&self) -> impl Iterator<Item = FileId> + use<> {
+        let server = if let Work::Connect(server) = self.work { server } else { None };
+        self.target.map(|(_, file)| file).into_iter().chain(server)
+    }
+}
 
 impl Ring {
     pub(super) fn new(buffers: u16) -> Self {
@@ -83,7 +94,7 @@ impl Ring {
 
     /// The files that operations refer to.
     pub(super) fn files(&self) -> impl Iterator<Item = FileId> {
-        self.queued.iter().chain(&self.armed).filter_map(|op| op.target).map(|(_, file)| file)
+        self.queued.iter().chain(&self.armed).flat_map(InFlight::files)
     }
 
     /// What the kernel never saw, and what it still works on.
@@ -202,6 +213,10 @@ impl State {
             }
             Work::Receive => self.run_receive(pid, token, file),
             Work::Read(buffer) => self.run_read(pid, token, file, buffer),
+            Work::Connect(server) => {
+                op.ready = self.run_connect(pid, token, server);
+                op.ready.is_some()
+            }
             Work::Write { .. } => self.complete(pid, token, Err(Errno::Other(EINVAL)), None, false),
             Work::Cancel(_) => unreachable!("a cancellation is over at once"),
         };
@@ -302,6 +317,28 @@ impl State {
         self.complete(pid, token, result, None, false)
     }
 
+    /// When it is tried again, if there was no room.
+    fn run_connect(
+        &mut self,
+        pid: ProcessId,
+        token: Token,
+        server: &mut Option<FileId>,
+    ) -> Option<u64> {
+        let is_listener = |id: &FileId| matches!(self.body(*id), Some(Body::Listener(_)));
+        let listeners: Vec<FileId> = (0..self.files.len()).filter(is_listener).collect();
+        if listeners.is_empty() {
+            self.complete(pid, token, Err(Errno::Refused), None, false);
+            return None;
+        }
+        let listener = listeners[self.prng.index(listeners.len())];
+        if !self.arrive(listener, *server) {
+            return Some(self.now + SYN_AGAIN_NS);
+        }
+        *server = None;
+        self.complete(pid, token, Ok(0), None, false);
+        None
+    }
+
     /// # Difference to Linux
     ///
     /// Only signal descriptors and connections can be read; there are no regular files here.
@@ -342,20 +379,24 @@ impl State {
     }
 
     fn finish(&mut self, pid: ProcessId, op: InFlight) {
+        let files = op.files();
         let owned = match op.work {
             Work::Send { bytes, offset } | Work::Write { bytes, offset } => {
                 Some(Owned::Bytes(bytes, offset))
             }
             Work::Pass(batch) => Some(Owned::Batch(batch)),
             Work::Read(buffer) => Some(Owned::Buffer(buffer)),
-            Work::Accept | Work::Poll | Work::Recv | Work::Receive | Work::Cancel(_) => None,
+            Work::Accept
+            | Work::Poll
+            | Work::Recv
+            | Work::Receive
+            | Work::Connect(_)
+            | Work::Cancel(_) => None,
         };
         if let Some(owned) = owned {
             self.processes[pid].ring.owned.insert(op.token, owned);
         }
-        if let Some((_, file)) = op.target {
-            self.release(file);
-        }
+        files.for_each(|file| self.release(file));
     }
 
     /// Answers `more`, so that a run can end with it.

@@ -32,6 +32,8 @@
 
 mod buffers;
 pub mod clock;
+mod connect;
+pub mod cpu;
 pub mod errno;
 pub mod file;
 pub mod log;

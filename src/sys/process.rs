@@ -289,6 +289,12 @@ pub fn die_with(parent: u32) -> Result<bool, Failed> {
     Ok(parent_id() == parent)
 }
 
+/// Leaves the group of processes that a terminal signals together (setpgid(2)).
+pub fn own_group() {
+    // SAFETY: no pointers. It fails for the leader of a session, which is in a group of its own.
+    unsafe { libc::setpgid(0, 0) };
+}
+
 /// Of this process.
 #[must_use]
 pub fn id() -> u32 {

@@ -3,6 +3,7 @@
 use super::buffers::{Buffers, GROUP};
 use super::errno::{errno, last};
 use super::scm::{InMessage, OutMessage};
+use super::socket::Name;
 use super::{clock, socket};
 use crate::io::{
     Batch, Buf, Bytes, Completion, Errno, Fd, Half, Instant, Io, Kind, Op, Owned, SendNow, Token,
@@ -59,18 +60,24 @@ impl RingSettings {
         buffer_bytes: 4096,
         message_bytes: 1024,
     };
+    /// For the load generator, one a thread: larger buffers, because what a server sends may be
+    /// large and is only looked at.
+    pub const CLIENT: Self = Self { buffer_bytes: 16 << 10, ..Self::WORKER };
     const SUBMISSIONS_MIN: u32 = 32;
     /// Submissions and completions of the smallest ring that [`Ring::new`] settles for.
     pub(super) const SMALLEST: (u32, u32) = (Self::SUBMISSIONS_MIN, 16 * Self::SUBMISSIONS_MIN);
 }
 
 /// Memory of an operation, for as long as the kernel may touch it.
-#[derive(Debug)]
-enum Parked {
+pub(super) enum Parked {
     Send(Bytes, usize),
     Pass(OutMessage),
     Receive(InMessage),
     Read(Box<[u8]>),
+    /// Only kept alive: the kernel reads it.
+    Connect {
+        _name: Box<Name>,
+    },
     Done(Owned),
 }
 
@@ -189,7 +196,7 @@ impl Ring {
         self.listen = Some(listen);
     }
 
-    fn push(&mut self, entry: &squeue::Entry) {
+    pub(super) fn push(&mut self, entry: &squeue::Entry) {
         // SAFETY: all that the entry points to is lent for this `wait` (sends), or parked until its
         // last completion; both outlive the operation.
         while unsafe { self.submissions.push(entry) }.is_err() {
@@ -251,12 +258,14 @@ impl Ring {
             }
             if token.kind == Kind::Receive {
                 settle_message(&mut self.parked, token, result);
+            } else if token.kind == Kind::Connect {
+                self.parked.remove(&token);
             }
             done.push(Completion { token, result, buf, more: cqueue::more(flags) });
         }
     }
 
-    fn park(&mut self, token: Token, parked: Parked) {
+    pub(super) fn park(&mut self, token: Token, parked: Parked) {
         let before = self.parked.insert(token, parked);
         assert!(before.is_none(), "{token:?} submitted twice");
     }
@@ -410,7 +419,7 @@ impl Io for Ring {
             Parked::Pass(message) => Owned::Batch(message.into_batch()),
             Parked::Read(buffer) => Owned::Buffer(buffer),
             Parked::Done(owned) => owned,
-            Parked::Receive(_) => return None,
+            Parked::Receive(_) | Parked::Connect { .. } => return None,
         })
     }
 

@@ -104,6 +104,16 @@ pub fn open(signals: &[i32]) -> Result<(Fd, Mask), Failed> {
     }
 }
 
+/// What has come to such a descriptor; never waits.
+#[must_use]
+pub fn read_now(signals: &Fd) -> Vec<Received> {
+    let mut buffer = [0; 8 * RECORD_BYTES];
+    // SAFETY: fills at most as many bytes as the array has.
+    let count = unsafe { libc::read(signals.raw(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    // Less than nothing: there is nothing (EAGAIN).
+    parse(&buffer[..usize::try_from(count).unwrap_or(0)]).collect()
+}
+
 /// What a worker makes of the signals it inherited: it ignores those that a terminal or an operator
 /// sends to the whole group, and obeys its channel; TERM drains it, read from the descriptor that
 /// is answered. USR1 and USR2 stay the application's if it has a handler, else they are ignored.

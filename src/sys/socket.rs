@@ -328,12 +328,12 @@ pub(super) fn count_of(count: isize) -> Result<usize, Errno> {
     usize::try_from(count).map_err(|_| super::errno::last())
 }
 
-fn socket(family: libc::c_int, kind: libc::c_int) -> Result<Fd, Failed> {
+pub(super) fn socket(family: libc::c_int, kind: libc::c_int) -> Result<Fd, Failed> {
     // SAFETY: no pointers.
     step("socket", unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, 0) }).map(Fd::new)
 }
 
-fn bind(fd: &Fd, name: &Name) -> Result<(), Failed> {
+pub(super) fn bind(fd: &Fd, name: &Name) -> Result<(), Failed> {
     // SAFETY: reads `length` bytes of the storage, which is as long or longer.
     step("bind", unsafe { libc::bind(fd.raw(), (&raw const name.storage).cast(), name.length) })?;
     Ok(())
@@ -347,7 +347,7 @@ fn connect(fd: &Fd, name: &Name) -> Result<(), Failed> {
     Ok(())
 }
 
-fn set(
+pub(super) fn set(
     fd: &Fd,
     name: &'static str,
     level: libc::c_int,
@@ -387,7 +387,7 @@ impl Name {
         }
     }
 
-    fn tcp(address: SocketAddr) -> Self {
+    pub(super) fn tcp(address: SocketAddr) -> Self {
         match address {
             SocketAddr::V4(v4) => Self::with(libc::sockaddr_in {
                 sin_family: family(libc::AF_INET),
@@ -430,7 +430,7 @@ impl Name {
         new
     }
 
-    fn family(&self) -> libc::c_int {
+    pub(super) fn family(&self) -> libc::c_int {
         libc::c_int::from(self.storage.ss_family)
     }
 

@@ -1,0 +1,261 @@
+//! Replies come in: each is matched with its request, checked and counted.
+
+use super::{Client, Connection, Life, Phase, Sent};
+use crate::io::{Buf, Completion, Connects, Errno, Io, Kind, Op};
+use crate::load::reply::{Ask, End, Malformed, Reply};
+use crate::load::request::{Expect, ExpectBody};
+use crate::load::tally::{Failure, micros, nanos};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What some bytes did to their connection.
+enum After {
+    /// It goes on.
+    Open,
+    /// It is over, as it should be: the server said so, or we have had all we wanted.
+    Renew,
+    /// What came is no reply.
+    Broken(Malformed),
+}
+
+impl<I: Io + Connects> Client<I> {
+    pub(super) fn arm(&mut self, slot: usize) {
+        let connection = &mut self.connections[slot];
+        let token = connection.token(slot, Kind::Recv);
+        if let Some(fd) = &connection.fd {
+            connection.recv_armed = true;
+            self.io.submit(token, Op::Recv(fd));
+        }
+    }
+
+    pub(super) fn rearm_starved(&mut self) {
+        while let Some(slot) = self.rearm.pop() {
+            let slot = slot as usize;
+            let connection = &self.connections[slot];
+            if connection.life == Life::Open && !connection.recv_armed {
+                self.arm(slot);
+            }
+        }
+    }
+
+    pub(super) fn on_recv(&mut self, completion: Completion) {
+        let slot = completion.token.slot as usize;
+        // A slot is not used anew before its receive has ended, so this is its present use.
+        debug_assert_eq!(self.connections[slot].generation, completion.token.generation);
+        if !completion.more {
+            self.connections[slot].recv_armed = false;
+        }
+        if let Some(buf) = completion.buf {
+            self.on_bytes(slot, buf);
+        }
+        if completion.more {
+            return;
+        }
+        let connection = &self.connections[slot];
+        match completion.result {
+            _ if connection.life == Life::Joining => self.close_join(slot),
+            _ if connection.life != Life::Open => {}
+            Ok(0) => self.on_eof(slot),
+            Ok(_) | Err(Errno::NoBuffers | Errno::Canceled) => {
+                self.rearm.push(completion.token.slot);
+            }
+            Err(errno) => self.on_reset(slot, errno),
+        }
+    }
+
+    fn on_bytes(&mut self, slot: usize, buf: Buf) {
+        if self.phase == Phase::Measuring {
+            self.tally.bytes_in += u64::from(buf.len);
+        }
+        // Whole replies are taken out one by one; `at` is how far we have come.
+        let mut at = 0;
+        let after = loop {
+            if self.connections[slot].life != Life::Open {
+                break After::Open;
+            }
+            let mut rest = &self.io.bytes(&buf)[at..];
+            let before = rest.len();
+            let connection = &mut self.connections[slot];
+            let Some(sent) = connection.sent.front().copied() else {
+                break match rest.is_empty() {
+                    true => After::Open,
+                    false => After::Broken(Malformed::UNASKED),
+                };
+            };
+            let ask = ask(&self.job.templates, &self.references, sent);
+            match connection.reader.next(&mut rest, ask) {
+                Ok(Some(reply)) => {
+                    at += before - rest.len();
+                    connection.sent.pop_front();
+                    if self.on_reply(slot, reply, sent) {
+                        break After::Renew;
+                    }
+                }
+                Ok(None) => break After::Open,
+                Err(malformed) => break After::Broken(malformed),
+            }
+        };
+        self.io.recycle(buf);
+        match after {
+            After::Open => self.let_ask_if_room(slot),
+            After::Renew => {
+                self.lose(slot, Failure::Closed, "the reply before it closed the connection");
+                self.hang_up(slot);
+            }
+            After::Broken(malformed) => self.break_off(slot, Failure::Malformed, malformed.why()),
+        }
+    }
+
+    fn let_ask_if_room(&mut self, slot: usize) {
+        if self.connections[slot].sent.len() < self.job.pipeline as usize {
+            self.let_ask(slot);
+        }
+    }
+
+    /// Whether the connection is over with it.
+    fn on_reply(&mut self, slot: usize, reply: Reply, sent: Sent) -> bool {
+        let expect = &self.job.templates[usize::from(sent.template)].expect;
+        let wrong = match expect.judge(&reply) {
+            Err(failure) => Some((failure, why(&reply, failure))),
+            Ok(()) => None,
+        };
+        let connection = &mut self.connections[slot];
+        connection.has_answered = true;
+        let reference = &mut self.references[usize::from(sent.template)];
+        if wrong.is_none() && reference.is_none() && expect.body == ExpectBody::SameAsFirst {
+            *reference = Some(connection.reader.take_kept().into());
+        }
+        if sent.counted {
+            self.tally.count_status(reply.status);
+        }
+        match wrong {
+            Some((failure, why)) => self.fail(failure, &why, Duration::ZERO, Some(sent)),
+            None => self.answered(sent),
+        }
+        let connection = &self.connections[slot];
+        let is_last = self.job.requests_per_connection.is_some_and(|most| connection.asked >= most);
+        reply.closes || (is_last && connection.sent.is_empty())
+    }
+
+    /// A right reply.
+    fn answered(&mut self, sent: Sent) {
+        let service = self.now.since(sent.at);
+        let response = self.now.since(sent.due);
+        if self.phase == Phase::Measuring {
+            self.tally.replies += 1;
+            let second = self.tally.second(self.second);
+            second.replies += 1;
+            second.latency.saturating_record(micros(response));
+        }
+        if sent.counted {
+            self.tally.answered += 1;
+            self.tally.service.saturating_record(nanos(service));
+            if self.schedule.is_some() {
+                self.tally.response.saturating_record(nanos(response));
+            }
+        }
+    }
+
+    /// A request that failed. One that timed out, or was never sent, is a latency too: at least so
+    /// long.
+    pub(super) fn fail(
+        &mut self,
+        failure: Failure,
+        why: &str,
+        response: Duration,
+        sent: Option<Sent>,
+    ) {
+        if sent.is_some_and(|sent| !sent.counted) {
+            return;
+        }
+        self.tally.fail(failure, || why.to_owned());
+        if self.phase == Phase::Measuring {
+            self.tally.second(self.second).failures += 1;
+        }
+        if let (Failure::Timeout, Some(sent)) = (failure, sent) {
+            self.tally.service.saturating_record(nanos(self.now.since(sent.at)));
+        }
+        if matches!(failure, Failure::Timeout | Failure::Unsent) && self.schedule.is_some() {
+            self.tally.response.saturating_record(nanos(response));
+        }
+    }
+
+    /// All that is on its way on this connection has failed. Only the first can be short.
+    pub(super) fn lose(&mut self, slot: usize, failure: Failure, why: &str) {
+        let mut failure = failure;
+        while let Some(sent) = self.connections[slot].sent.pop_front() {
+            self.fail(failure, why, self.now.since(sent.due), Some(sent));
+            if failure == Failure::Short {
+                failure = Failure::Closed;
+            }
+        }
+    }
+
+    fn on_eof(&mut self, slot: usize) {
+        let connection: &mut Connection = &mut self.connections[slot];
+        let Some(sent) = connection.sent.front().copied() else {
+            return self.hang_up(slot); // an idle connection may be closed at any time
+        };
+        let ask = ask(&self.job.templates, &self.references, sent);
+        match connection.reader.end(ask) {
+            End::Clean => self.break_off(slot, Failure::Closed, "before any of the reply"),
+            End::Short => self.break_off(slot, Failure::Short, "in the middle of the reply"),
+            End::Whole(reply) => {
+                connection.sent.pop_front();
+                self.on_reply(slot, reply, sent);
+                self.lose(slot, Failure::Closed, "the reply before it closed the connection");
+                self.hang_up(slot);
+            }
+        }
+    }
+
+    fn on_reset(&mut self, slot: usize, errno: Errno) {
+        if self.connections[slot].sent.is_empty() {
+            return self.hang_up(slot);
+        }
+        self.break_off(slot, Failure::Reset, &errno.to_string());
+    }
+}
+
+fn ask<'a>(
+    templates: &[crate::load::request::Template],
+    references: &'a [Option<Arc<[u8]>>],
+    sent: Sent,
+) -> Ask<'a> {
+    let index = usize::from(sent.template);
+    let (template, body) = (&templates[index], references[index].as_deref());
+    let keep = body.is_none() && template.expect.body == ExpectBody::SameAsFirst;
+    Ask { head: template.head, body, keep }
+}
+
+fn why(reply: &Reply, failure: Failure) -> String {
+    if failure == Failure::Status {
+        format!("status {}", reply.status)
+    } else {
+        format!("{} bytes that differ from the expected ones", reply.body_bytes)
+    }
+}
+
+impl Expect {
+    fn judge(&self, reply: &Reply) -> Result<(), Failure> {
+        let right = match self.status {
+            Some(status) => reply.status == status,
+            None => reply.status < 400,
+        };
+        match (right, reply.body_right) {
+            (false, _) => Err(Failure::Status),
+            (true, false) => Err(Failure::Body),
+            (true, true) => Ok(()),
+        }
+    }
+}
+
+impl ExpectBody {
+    /// The body that is known from the start.
+    pub(super) fn reference(&self) -> Option<Arc<[u8]>> {
+        match self {
+            Self::Any | Self::SameAsFirst => None,
+            Self::Exactly(body) => Some(Arc::clone(body)),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The client and the server's worker, both on the simulated kernel: time is exact there, so that
+//! every figure can be worked out by hand.
+
+use ringfort::config::Config;
+use ringfort::http::{Handler, Http, Request, Response};
+use ringfort::io::{Address, Completion, Instant};
+use ringfort::ipc::board::Board;
+use ringfort::load::run::{Client, Job, Phase};
+use ringfort::load::{Arrivals, Failure, Latency, Pace, Plan, Tally, Template};
+use ringfort::sim::{FaultPlan, Kernel, Sizes, Stepper, World};
+use ringfort::worker::{Parts, Worker};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+/// Answers `Hello`, the request of this number after this time.
+struct App {
+    count: u64,
+    delay: fn(u64) -> Duration,
+}
+
+impl Handler for App {
+    fn handle(&mut self, _: &Request<'_>, response: &mut Response) {
+        let delay = (self.delay)(self.count);
+        self.count += 1;
+        if delay.is_zero() {
+            response.text("Hello");
+        } else {
+            response.after(delay, |later| later.text("Hello"));
+        }
+    }
+}
+
+struct WorkerLoop(Worker<Kernel, Http<App>>);
+
+impl Stepper for WorkerLoop {
+    fn turn(&mut self, done: &mut Vec<Completion>) -> Option<Instant> {
+        self.0.turn(done)
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>, done: &mut Vec<Completion>) {
+        self.0.wait(deadline, done);
+    }
+
+    fn exit(&mut self) -> Option<i32> {
+        None
+    }
+}
+
+struct ClientLoop {
+    client: Option<Client<Kernel>>,
+    result: Rc<RefCell<Option<Tally>>>,
+}
+
+impl Stepper for ClientLoop {
+    fn turn(&mut self, done: &mut Vec<Completion>) -> Option<Instant> {
+        let Some(client) = &mut self.client else { return None };
+        let deadline = client.turn(done);
+        if !client.is_waiting() {
+            return deadline;
+        }
+        client.begin(client.now());
+        client.turn(done)
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>, done: &mut Vec<Completion>) {
+        self.client.as_mut().expect("it has not ended").wait(deadline, done);
+    }
+
+    fn exit(&mut self) -> Option<i32> {
+        let is_over = self.client.as_ref()?.phase() == Phase::Done;
+        is_over.then(|| {
+            *self.result.borrow_mut() = self.client.take().map(Client::into_tally);
+            0
+        })
+    }
+}
+
+fn job(pace: Pace, connections: u32) -> Job {
+    let target = Plan::new("http://sim/").unwrap().target().clone();
+    Job {
+        address: Address::Unix("any".into()),
+        templates: [Template::build(&target, "GET", &[], &[]).unwrap()].into(),
+        share: (0, 1),
+        connections,
+        pipeline: 1,
+        requests_per_connection: None,
+        pace,
+        warm_up: Duration::ZERO,
+        duration: Duration::from_secs(2),
+        timeout: Duration::from_secs(1),
+        seed: 1,
+    }
+}
+
+fn constant(rate: f64) -> Pace {
+    Pace::Open { arrivals: Arrivals::Constant, from: rate, to: rate }
+}
+
+#[track_caller]
+fn run(seed: u64, faults: FaultPlan, job: Job, delay: fn(u64) -> Duration) -> Tally {
+    let mut world = World::new(seed, faults, Sizes::default(), false);
+    let memory = (0..Board::words(1)).map(|_| AtomicU64::new(0)).collect();
+    let board = Board::create(Vec::leak(memory), 1);
+    let (server, kernel) = world.process("worker");
+    let (channel, _master) = world.channel(server);
+    let listeners = vec![(0, world.listener(server))];
+    let (line, signals, access_log) = (board.line(0), None, None);
+    let parts = Parts { slot: 0, channel, signals, access_log, listeners, line };
+    let config = Config::default();
+    let app = App { count: 0, delay };
+    let worker = Worker::new(kernel, Http::new(app, &config), parts, &config);
+    world.start(server, Box::new(WorkerLoop(worker)));
+    let (client, kernel) = world.process("client");
+    let result = Rc::new(RefCell::new(None));
+    let stepper = ClientLoop { client: Some(Client::new(kernel, job)), result: Rc::clone(&result) };
+    world.start(client, Box::new(stepper));
+    let ended = world.run_until(|_| result.borrow().is_some());
+    assert!(ended.unwrap_or_else(|violation| panic!("seed {seed}: {violation}")));
+    result.take().unwrap()
+}
+
+fn millis(latency: &Latency, quantile: f64) -> u64 {
+    latency.value_at_quantile(quantile) / 1_000_000
+}
+
+/// How many took at least so long.
+fn slow(latency: &Latency, millis: u64) -> u64 {
+    latency.len() - latency.count_between(0, millis * 1_000_000)
+}
+
+#[test]
+fn one_request_in_a_hundred_takes_20_ms() {
+    let delay = |count: u64| Duration::from_millis(if count % 100 == 99 { 20 } else { 0 });
+    let tally = run(1, FaultPlan::NONE, job(constant(1000.0), 8), delay);
+    assert_eq!((tally.requests, tally.answered), (2000, 2000));
+    for latency in [&tally.service, &tally.response] {
+        assert_eq!(slow(latency, 19), 20, "1 in 100 of 2,000");
+        assert_eq!(millis(latency, 0.98), 0);
+        assert_eq!(millis(latency, 0.995), 20);
+        assert_eq!(millis(latency, 1.0), 20);
+    }
+    assert!(millis(&tally.lag, 1.0) == 0);
+}
+
+/// Four connections are stuck for 500 ms; what is due meanwhile waits. Of 2,000 requests 500 come
+/// in those 500 ms, and wait 500, 499, 498 … ms: so 200, the slowest tenth, take 300 ms and more,
+/// and 100 take 400 and more. Who only looks at what was sent sees four slow requests.
+#[test]
+fn a_stop_of_500_ms_shows_as_it_must() {
+    let delay = |count: u64| match count {
+        1000..1004 => Duration::from_millis(1500 - count),
+        _ => Duration::ZERO,
+    };
+    let tally = run(2, FaultPlan::NONE, job(constant(1000.0), 4), delay);
+    assert_eq!((tally.requests, tally.answered), (2000, 2000));
+    let near = |got: u64, want: u64| assert!(got.abs_diff(want) <= want / 20, "{got} for {want}");
+    near(slow(&tally.response, 400), 100);
+    near(slow(&tally.response, 300), 200);
+    near(millis(&tally.response, 0.90), 300);
+    near(millis(&tally.response, 0.95), 400);
+    near(millis(&tally.response, 1.0), 500);
+    assert_eq!(slow(&tally.service, 100), 4);
+    assert_eq!(millis(&tally.lag, 1.0), 0, "the client itself was never late");
+}
+
+#[test]
+fn a_closed_loop_asks_as_often_as_it_is_answered() {
+    let tally = run(3, FaultPlan::NONE, job(Pace::Closed, 4), |_| Duration::from_millis(10));
+    // Four connections, an answer each 10 ms and a bit, for two seconds.
+    assert!((760..=800).contains(&tally.requests), "{}", tally.requests);
+    assert_eq!(tally.answered, tally.requests);
+    assert_eq!(millis(&tally.service, 0.5), 10);
+}
+
+#[test]
+fn what_is_late_at_the_end_has_failed() {
+    // One connection, and the first answer takes longer than the run and the timeout together.
+    let job = Job { timeout: Duration::from_millis(500), ..job(constant(100.0), 1) };
+    let tally = run(4, FaultPlan::NONE, job, |_| Duration::from_secs(60));
+    assert_eq!((tally.requests, tally.answered), (200, 0));
+    let (timeouts, unsent) =
+        (tally.failures.get(Failure::Timeout), tally.failures.get(Failure::Unsent));
+    assert_eq!(timeouts + unsent, 200);
+    assert!((3..=5).contains(&timeouts), "one each 500 ms, and what the tick adds: {timeouts}");
+    assert_eq!(tally.response.len(), 200, "they are latencies too");
+    assert!(millis(&tally.response, 1.0) >= 2000);
+}
+
+/// Whatever the kernel does, every request has exactly one fate and every connection comes back.
+#[test]
+fn every_seed_balances() {
+    let seeds = std::env::var("LOAD_SEEDS").map_or(60, |count| count.parse().unwrap());
+    for seed in 0..seeds {
+        let mut prng = ringfort::sim::Prng::new(seed);
+        let mut faults = FaultPlan::swarm(&mut prng);
+        // A load generator without descriptors cannot go on, and says so; here it should.
+        faults.no_fds = ringfort::sim::Ratio::NEVER;
+        let pace = if seed % 2 == 0 { Pace::Closed } else { constant(400.0) };
+        let job = Job {
+            pipeline: 1 + u32::try_from(seed % 3).unwrap(),
+            requests_per_connection: (seed % 5 == 0).then_some(3),
+            ..job(pace, 5)
+        };
+        let tally = run(seed, faults, job, |count| Duration::from_millis(5 + count % 7));
+        let failed = tally.failures.total(ringfort::load::Of::Request);
+        assert_eq!(tally.requests, tally.answered + failed, "seed {seed}");
+        assert!(tally.answered > 100, "seed {seed}: {tally:?}");
+    }
+}
