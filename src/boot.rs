@@ -7,7 +7,7 @@ pub(crate) use reread::Hook;
 use crate::config::{Balancing, Config, Mode};
 use crate::error::{Error, ErrorKind};
 use crate::http::rate::RateTable;
-use crate::http::{Handler, Http, Request, Response};
+use crate::http::{Http, Request, Response};
 use crate::io::{Address, Errno, Fd, Purpose, WorkerPlan};
 use crate::ipc::board::Board;
 use crate::ipc::mail::WorkerMail;
@@ -16,11 +16,12 @@ use crate::master::balancer::{Balancer, Weights};
 use crate::master::{Master, MasterListener, Parts, balancer};
 use crate::mode::{Recommendation, recommended};
 use crate::pool::{Hooks, Started, WorkerInfo};
+use crate::server::{Born, Job};
 use crate::sys::ring::{Ring, RingSettings};
 use crate::sys::socket::{self, FileId, Options};
 use crate::sys::{clock, file, probe, process, scm, shm, signal};
 use crate::system::SystemInfo;
-use crate::worker::{self, Worker};
+use crate::worker;
 use reread::Base;
 use std::fmt;
 use std::path::PathBuf;
@@ -54,10 +55,10 @@ const WORKERS_MAX: u32 = 16;
 const _: () = assert!(worker::slot_bytes::<Http<fn(&Request<'_>, &mut Response)>>() <= 256);
 
 /// Becomes the master of a pool; returns when it has drained.
-pub(crate) fn run<H: Handler, E: fmt::Display>(
+pub(crate) fn run<E: fmt::Display>(
     mut config: Config,
     mut hooks: Hooks,
-    factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
+    factory: impl FnMut(&WorkerInfo) -> Result<Job, E> + 'static,
 ) -> Result<(), Error> {
     if process::threads().map_err(|failed| failed.error("/proc"))? > 1 {
         let context = "this process has more than one thread and would fork";
@@ -241,11 +242,11 @@ impl Bound {
 }
 
 /// What a forked child does: keep what is its own, make a ring and a handler, serve, end.
-fn launch<H: Handler, E: fmt::Display>(
+fn launch<E: fmt::Display>(
     base: Base,
     board: Board,
     inherited: Vec<i32>,
-    mut factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
+    mut factory: impl FnMut(&WorkerInfo) -> Result<Job, E> + 'static,
     mut hook: Option<Hook>,
 ) -> Result<crate::sys::ring::Launch, Error> {
     let rate = rate_table(&base.config)?;
@@ -287,8 +288,8 @@ fn launch<H: Handler, E: fmt::Display>(
             None => WorkerMail::default(),
         };
         let info = WorkerInfo::new(plan, board, messages.clone());
-        let handler = match factory(&info) {
-            Ok(handler) => handler,
+        let job = match factory(&info) {
+            Ok(job) => job,
             Err(error) => return boot_failed(&channel, &error.to_string()),
         };
         let access_log = match config.access_log().map(file::open_log).transpose() {
@@ -300,13 +301,13 @@ fn launch<H: Handler, E: fmt::Display>(
         let (slot, waits) = (plan.slot, plan.purpose == Purpose::Succeed);
         let signals = Some(signals);
         let parts = worker::Parts { slot, channel, signals, listeners, waits, line, access_log };
-        let http = Http::new(handler, &config).with_rate_limit(rate.clone());
-        let mut worker = Worker::new(ring, http, parts, &config);
-        if let Some(fd) = mail {
-            worker = worker.with_mail(fd, messages);
+        let control = Fd::new(parts.channel.raw());
+        let mail = mail.map(|fd| (fd, messages));
+        let born = Born { ring, parts, config, rate: rate.clone(), mail };
+        match job(born) {
+            Ok(()) => 0,
+            Err(failed) => boot_failed(&control, &failed.error("the worker").to_string()),
         }
-        worker.run();
-        0
     }))
 }
 

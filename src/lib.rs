@@ -27,6 +27,7 @@ pub mod network;
 pub mod pool;
 #[doc(hidden)]
 pub mod protocol;
+pub mod server;
 #[cfg(feature = "sim")]
 #[doc(hidden)]
 pub mod sim;

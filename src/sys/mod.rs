@@ -37,6 +37,7 @@ pub mod cpu;
 pub mod errno;
 pub mod file;
 pub mod log;
+pub mod notify;
 pub mod owned;
 pub mod probe;
 pub mod process;

@@ -107,7 +107,8 @@ fn run(seed: u64, faults: FaultPlan, job: Job, delay: fn(u64) -> Duration) -> Ta
     let (channel, _master) = world.channel(server);
     let listeners = vec![(0, world.listener(server))];
     let (line, signals, access_log) = (board.line(0), None, None);
-    let parts = Parts { slot: 0, channel, signals, access_log, listeners, waits: false, line };
+    let waits = false;
+    let parts = Parts { slot: 0, channel, signals, access_log, listeners, line, waits };
     let config = Config::default();
     let app = App { count: 0, delay };
     let worker = Worker::new(kernel, Http::new(app, &config), parts, &config);
