@@ -65,13 +65,7 @@ pub(crate) fn run<E: fmt::Display>(
     mut hooks: Hooks,
     factory: impl FnMut(&WorkerInfo) -> Result<Job, E> + 'static,
 ) -> Result<(), Error> {
-    if process::threads().map_err(|failed| failed.error("/proc"))? > 1 {
-        let context = "this process has more than one thread and would fork";
-        return Err(Error::new(ErrorKind::Threads, context));
-    }
-    if config.addresses().is_empty() {
-        return Err(Error::new(ErrorKind::Config, "no address to listen on"));
-    }
+    may_fork(&config)?;
     let inherited = process::open_fds().map_err(|failed| failed.error("/proc"))?;
     let system = SystemInfo::get(u32::try_from(config.fallback_cpus()).unwrap_or(1));
     let (workers, workers_reason) = match u32::try_from(config.workers()) {
@@ -141,6 +135,17 @@ pub(crate) fn run<E: fmt::Display>(
         return Ok(());
     }
     Err(Error::new(ErrorKind::Unclean, format!("the pool did not end cleanly: {report}")))
+}
+
+fn may_fork(config: &Config) -> Result<(), Error> {
+    if process::threads().map_err(|failed| failed.error("/proc"))? > 1 {
+        let context = "this process has more than one thread and would fork";
+        return Err(Error::new(ErrorKind::Threads, context));
+    }
+    if config.addresses().is_empty() {
+        return Err(Error::new(ErrorKind::Config, "no address to listen on"));
+    }
+    Ok(())
 }
 
 fn master_ring(config: &Config) -> Result<Ring, Error> {

@@ -159,10 +159,11 @@ impl Handle {
     /// `Unclean`: it did not end as it should.
     pub fn wait(&self) -> Result<(), Error> {
         let Some(child) = &self.child else { return Ok(()) };
-        match child.wait() {
-            Exit::Code(0) => Ok(()),
-            exit => Err(Error::new(ErrorKind::Unclean, format!("the master ended with {exit}"))),
+        let exit = child.wait();
+        if exit == Exit::Code(0) {
+            return Ok(());
         }
+        Err(Error::new(ErrorKind::Unclean, format!("the master ended with {exit}")))
     }
 }
 

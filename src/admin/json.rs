@@ -79,10 +79,8 @@ fn metrics_of(view: &View) -> Map<String, Value> {
         "counters": counters,
         "ledger": report_of(&view.report),
     });
-    match metrics {
-        Value::Object(object) => object,
-        _ => Map::new(),
-    }
+    let Value::Object(object) = metrics else { return Map::new() };
+    object
 }
 
 fn report_of(report: &Report) -> Value {
