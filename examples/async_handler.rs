@@ -1,4 +1,5 @@
-//! Async handlers on the worker's own loop: no runtime, no `Send`, cancelled when the client leaves.
+//! Async handlers on the worker's own loop: no runtime, no `Send`, cancelled when the client
+//! leaves.
 //!
 //! `curl http://127.0.0.1:8080/?ms=50`, `curl -T some-file http://127.0.0.1:8080/`,
 //! `curl -N http://127.0.0.1:8080/count`

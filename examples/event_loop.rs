@@ -1,4 +1,5 @@
-//! The application's own loop in each worker: requests come when it asks, answers leave in any order.
+//! The application's own loop in each worker: requests come when it asks, answers leave in any
+//! order.
 //!
 //! `cargo run --example event_loop`, then `curl http://127.0.0.1:8080/`
 

@@ -433,7 +433,8 @@ impl Server {
 
     /// Does everything that can be done without waiting; stops at the first request.
     fn settle(&mut self) {
-        // Right after a sleep there is something; what clears the descriptor then is the pass after.
+        // Right after a sleep there is something; what clears the descriptor then is the pass
+        // after.
         let mut is_first = std::mem::take(&mut self.told_quiet);
         for _ in 0..PASSES_MAX {
             self.read_mail();

@@ -159,8 +159,8 @@ impl Ring {
         Ok(())
     }
 
-    /// Makes that bell's descriptor unreadable. What comes from now on makes it readable again, so a
-    /// `wait` that collects nothing after this leaves nothing unseen.
+    /// Makes that bell's descriptor unreadable. What comes from now on makes it readable again, so
+    /// a `wait` that collects nothing after this leaves nothing unseen.
     pub fn clear_notify(&mut self) {
         self.notify.written_for_us = false;
         if let Some(bell) = &self.notify.written {
