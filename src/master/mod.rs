@@ -22,6 +22,7 @@ pub mod reload;
 pub mod scale;
 mod shutdown;
 mod sockets;
+mod spawn;
 mod supervise;
 mod transact;
 pub mod trial;

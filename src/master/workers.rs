@@ -4,12 +4,14 @@
 //! A slot is a place in the pool; a life is one process in it. A life is known by its line on the
 //! board, which no two lives share, so that a slot may have an old and a new one at a time.
 
+mod jitter;
 mod succession;
 
 pub use succession::{Role, Wanted};
 
 use crate::event::KillReason;
 use crate::io::{Exit, Instant, Purpose};
+use jitter::Jitter;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -497,23 +499,6 @@ impl Life {
         if self.deadline.is_none_or(|(earlier, _)| deadline < earlier) {
             self.deadline = Some((deadline, reason));
         }
-    }
-}
-
-/// Chance for the back-off, from one seed (splitmix64).
-#[derive(Debug)]
-struct Jitter(u64);
-
-impl Jitter {
-    fn half_to_whole(&mut self, whole: Duration) -> Duration {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        let half = whole / 2;
-        let nanos = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX);
-        half + Duration::from_nanos(mixed % nanos.saturating_add(1))
     }
 }
 
