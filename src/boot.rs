@@ -64,21 +64,15 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
     mut hooks: Hooks,
     factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
 ) -> Result<(), Error> {
-    if process::threads().map_err(|failed| failed.error("/proc"))? > 1 {
-        let context = "this process has more than one thread and would fork";
-        return Err(Error::new(ErrorKind::Threads, context));
-    }
-    if config.addresses().is_empty() {
-        return Err(Error::new(ErrorKind::Config, "no address to listen on"));
-    }
-    let inherited = process::open_fds().map_err(|failed| failed.error("/proc"))?;
+    check(&config)?;
+    let mut inherited = process::open_fds().map_err(|failed| failed.error("/proc"))?;
+    inherited.retain(|fd| !hooks.private.contains(fd));
     let system = SystemInfo::get(u32::try_from(config.fallback_cpus()).unwrap_or(1));
     let (workers, workers_reason) = match u32::try_from(config.workers()) {
         Ok(count) if count > 0 => (count, "as asked".to_owned()),
         _ => (system.cpus.usable, format!("one per CPU: {}", system.cpus)),
     };
     let descriptors = fit_descriptors(&mut config)?;
-    privileges::check(&config)?;
     probe::check(config.connections_max() + SPARE_FDS)?;
     let Recommendation { mode, reason: mode_reason } = recommended(&config, &system);
     let mut operators = Operators::open(&config, hooks.control.take())?;
@@ -140,6 +134,18 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
         return Ok(());
     }
     Err(Error::new(ErrorKind::Unclean, format!("the pool did not end cleanly: {report}")))
+}
+
+/// What can be said before anything is opened.
+fn check(config: &Config) -> Result<(), Error> {
+    if process::threads().map_err(|failed| failed.error("/proc"))? > 1 {
+        let context = "this process has more than one thread and would fork";
+        return Err(Error::new(ErrorKind::Threads, context));
+    }
+    if config.addresses().is_empty() {
+        return Err(Error::new(ErrorKind::Config, "no address to listen on"));
+    }
+    privileges::check(config)
 }
 
 fn master_ring(config: &Config) -> Result<Ring, Error> {

@@ -79,10 +79,7 @@ fn metrics_of(view: &View) -> Map<String, Value> {
         "counters": counters,
         "ledger": report_of(&view.report),
     });
-    match metrics {
-        Value::Object(object) => object,
-        _ => Map::new(),
-    }
+    if let Value::Object(object) = metrics { object } else { Map::new() }
 }
 
 fn report_of(report: &Report) -> Value {

@@ -38,10 +38,12 @@ impl Control {
 impl<I: Io + Processes> Master<I> {
     pub(super) fn on_visit(&mut self, completion: Completion, now: Instant) {
         let visitors = &mut self.control.visitors;
-        match completion.token.kind {
-            Kind::Knock => visitors.on_knock(&mut self.io, &completion, now),
-            Kind::Ask => visitors.on_ask(&mut self.io, completion, now),
-            _ => visitors.on_tell(&mut self.io, &completion),
+        if completion.token.kind == Kind::Knock {
+            visitors.on_knock(&mut self.io, &completion, now);
+        } else if completion.token.kind == Kind::Ask {
+            visitors.on_ask(&mut self.io, completion, now);
+        } else {
+            visitors.on_tell(&mut self.io, &completion);
         }
     }
 
@@ -74,10 +76,10 @@ impl<I: Io + Processes> Master<I> {
 
     /// Tells the application what is asked for.
     pub(super) fn notify(&self, command: Command) {
-        match command {
-            Command::Drain | Command::Stop => self.calls.shutdown(),
-            Command::Reload => self.calls.reload(),
-            _ => {}
+        if matches!(command, Command::Drain | Command::Stop) {
+            self.calls.shutdown();
+        } else if command == Command::Reload {
+            self.calls.reload();
         }
     }
 
