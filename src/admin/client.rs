@@ -47,9 +47,9 @@ pub fn ask(address: &str, line: &str, patience: Duration) -> io::Result<Reply> {
     };
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    let gone = |error: io::Error| match error.kind() {
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Ok(0),
-        _ => Err(error),
+    let gone = |error: io::Error| {
+        let ends = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
+        if ends.contains(&error.kind()) { Ok(0) } else { Err(error) }
     };
     // Who is turned away may find the other end closed before it has said anything.
     stream.write_all(format!("{line}\n").as_bytes()).map(|()| 0).or_else(gone)?;
