@@ -118,7 +118,8 @@ fn exchanges(criterion: &mut Criterion) {
             bencher.iter(|| {
                 buffer.clear();
                 let out = Out::new(&mut buffer, &mut body, 0, 1 << 20);
-                let mut cx = Cx { now, out, stats: &stats, fd: &fd, lookup: |_| None };
+                let token = Token::new(Kind::Recv, 0, 0);
+                let mut cx = Cx { now, out, stats: &stats, token, fd: &fd, lookup: |_| None };
                 let next = http.receive(&mut connection, black_box(bytes.as_bytes()), &mut cx);
                 assert!(next.close.is_none(), "served, and open");
                 buffer.len()

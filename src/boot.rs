@@ -10,7 +10,7 @@ pub(crate) use reread::Hook;
 use crate::config::{Balancing, Config, Mode};
 use crate::error::{Error, ErrorKind};
 use crate::http::rate::RateTable;
-use crate::http::{Handler, Http, Request, Response};
+use crate::http::{Http, Request, Response};
 use crate::io::{Address, Errno, Fd, Purpose, WorkerPlan};
 use crate::ipc::board::Board;
 use crate::ipc::mail::WorkerMail;
@@ -19,12 +19,13 @@ use crate::master::balancer::{Balancer, Weights};
 use crate::master::{Master, MasterListener, Parts, balancer};
 use crate::mode::{Recommendation, recommended};
 use crate::pool::{Hooks, Started, WorkerInfo};
+use crate::server::{Born, Job};
 use crate::signals::SignalManager;
 use crate::sys::ring::{Ring, RingSettings};
 use crate::sys::socket::{self, FileId, Options};
 use crate::sys::{clock, file, probe, process, scm, shm, signal};
 use crate::system::SystemInfo;
-use crate::worker::{self, Worker};
+use crate::worker;
 use operators::Operators;
 use reread::Base;
 use std::fmt;
@@ -59,12 +60,12 @@ const WORKERS_MAX: u32 = 16;
 const _: () = assert!(worker::slot_bytes::<Http<fn(&Request<'_>, &mut Response)>>() <= 256);
 
 /// Becomes the master of a pool; returns when it has drained.
-pub(crate) fn run<H: Handler, E: fmt::Display>(
+pub(crate) fn run<E: fmt::Display>(
     mut config: Config,
     mut hooks: Hooks,
-    factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
+    factory: impl FnMut(&WorkerInfo) -> Result<Job, E> + 'static,
 ) -> Result<(), Error> {
-    check(&config)?;
+    may_fork(&config)?;
     let mut inherited = process::open_fds().map_err(|failed| failed.error("/proc"))?;
     inherited.retain(|fd| !hooks.private.contains(fd));
     let system = SystemInfo::get(u32::try_from(config.fallback_cpus()).unwrap_or(1));
@@ -136,8 +137,7 @@ pub(crate) fn run<H: Handler, E: fmt::Display>(
     Err(Error::new(ErrorKind::Unclean, format!("the pool did not end cleanly: {report}")))
 }
 
-/// What can be said before anything is opened.
-fn check(config: &Config) -> Result<(), Error> {
+fn may_fork(config: &Config) -> Result<(), Error> {
     if process::threads().map_err(|failed| failed.error("/proc"))? > 1 {
         let context = "this process has more than one thread and would fork";
         return Err(Error::new(ErrorKind::Threads, context));
@@ -261,11 +261,11 @@ impl Bound {
 }
 
 /// What a forked child does: keep what is its own, make a ring and a handler, serve, end.
-fn launch<H: Handler, E: fmt::Display>(
+fn launch<E: fmt::Display>(
     base: Base,
     board: Board,
     inherited: Vec<i32>,
-    mut factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
+    mut factory: impl FnMut(&WorkerInfo) -> Result<Job, E> + 'static,
     mut hook: Option<Hook>,
     calls: SignalManager,
 ) -> Result<crate::sys::ring::Launch, Error> {
@@ -324,8 +324,8 @@ fn launch<H: Handler, E: fmt::Display>(
             None => WorkerMail::default(),
         };
         let info = WorkerInfo::new(plan, board, messages.clone());
-        let handler = match factory(&info) {
-            Ok(handler) => handler,
+        let job = match factory(&info) {
+            Ok(job) => job,
             Err(error) => return boot_failed(&channel, &error.to_string()),
         };
         let (slot, waits) = (plan.slot, plan.purpose == Purpose::Succeed);
@@ -333,13 +333,13 @@ fn launch<H: Handler, E: fmt::Display>(
         let calls = calls.clone();
         let parts =
             worker::Parts { slot, channel, signals, calls, listeners, waits, line, access_log };
-        let http = Http::new(handler, &config).with_rate_limit(rate.clone());
-        let mut worker = Worker::new(ring, http, parts, &config);
-        if let Some(fd) = mail {
-            worker = worker.with_mail(fd, messages);
+        let control = Fd::new(parts.channel.raw());
+        let mail = mail.map(|fd| (fd, messages));
+        let born = Born { ring, parts, config, rate: rate.clone(), mail };
+        match job(born) {
+            Ok(()) => 0,
+            Err(failed) => boot_failed(&control, &failed.error("the worker").to_string()),
         }
-        worker.run();
-        0
     }))
 }
 

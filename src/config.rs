@@ -4,6 +4,7 @@
 //! (`RINGFORT_` and the name in capitals) and in a file. Durations are written `5s`, `250ms`, `2m`;
 //! sizes `16384`, `16k`, `10m`.
 
+mod choice;
 mod operation;
 mod value;
 mod weights;
@@ -11,6 +12,7 @@ mod weights;
 use crate::error::{Error, ErrorKind};
 use crate::io::Address;
 use crate::network::Network;
+pub use choice::{AccessFormat, Balancing, Mode};
 use operation::Operation;
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -18,69 +20,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use value::Value;
 use weights::{WEIGHT_MAX, show_weights, weight, wrong_weights};
-
-/// How connections reach workers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// What this machine and these addresses are best served by; `Pool` says what it chose and why.
-    #[default]
-    Auto,
-    /// One SO_REUSEPORT listener per worker slot; the kernel balances.
-    Shared,
-    /// The master accepts and hands each connection to the worker the balancer picks.
-    Centralized,
-}
-
-impl Mode {
-    /// Its name in settings.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Shared => "shared",
-            Self::Centralized => "centralized",
-        }
-    }
-}
-
-/// Which worker the master picks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Balancing {
-    /// The worker with the fewest connections, those in transit included.
-    #[default]
-    LeastConnections,
-    /// One after the other.
-    RoundRobin,
-    /// In the proportion of weights, which can be changed while the pool runs.
-    Weighted,
-    /// The same client to the same worker, by its address.
-    Sticky,
-}
-
-impl Balancing {
-    const NAMES: [(Self, &'static str); 4] = [
-        (Self::LeastConnections, "least-connections"),
-        (Self::RoundRobin, "round-robin"),
-        (Self::Weighted, "weighted"),
-        (Self::Sticky, "sticky"),
-    ];
-
-    /// Its name in settings.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(known, _)| *known == self).map_or("", |(_, name)| name)
-    }
-}
-
-/// How a line of the access log is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AccessFormat {
-    /// As Apache and nginx do: client, time, request line, status, bytes, referer, agent.
-    #[default]
-    Combined,
-    /// One JSON object a line, with the duration in microseconds.
-    Json,
-}
 
 /// What is wrong with a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]

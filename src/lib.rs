@@ -29,6 +29,7 @@ pub mod network;
 pub mod pool;
 #[doc(hidden)]
 pub mod protocol;
+pub mod server;
 pub mod signals;
 #[cfg(feature = "sim")]
 #[doc(hidden)]

@@ -2,7 +2,7 @@
 
 use crate::boot;
 use crate::config::{Config, ConfigError, Mode, Setters};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::handle::{self, Handle};
 use crate::http::{Handler, Outcome, Request, Response};
@@ -10,6 +10,10 @@ use crate::io::{Address, Fd, WorkerPlan};
 use crate::ipc::board::{Board, WorkerState};
 use crate::ipc::mail::{MasterMail, WorkerMail};
 use crate::master::balancer::{Balancer, Weights};
+use crate::protocol::Protocol;
+use crate::server::raw::RawHandler;
+use crate::server::tasks::AsyncHandler;
+use crate::server::{EventDriven, Job, born};
 use crate::signals::SignalManager;
 use crate::stats::Counter;
 use crate::sys::{shm, socket};
@@ -214,7 +218,7 @@ impl Pool {
     {
         let mut handler = Some(handler);
         // Only a worker calls this, and a worker calls it once: the master's own copy stays.
-        self.run(move |_| handler.take().ok_or("the handler is taken"))
+        self.run(move |_| handler.take().map(born::handler).ok_or(TAKEN))
     }
 
     /// Serves with a handler that each worker makes for itself after the fork: connections to a
@@ -223,11 +227,11 @@ impl Pool {
     /// # Errors
     ///
     /// As [`Pool::serve`].
-    pub fn serve_with<H: Handler>(
+    pub fn serve_with<H: Handler + 'static>(
         self,
         mut factory: impl FnMut(&WorkerInfo) -> H + 'static,
     ) -> Result<(), Error> {
-        self.run(move |info| Ok::<_, &str>(factory(info)))
+        self.run(move |info| Ok::<_, &str>(born::handler(factory(info))))
     }
 
     /// As [`Pool::serve_with`], for a factory that can fail: the worker then reports why and ends,
@@ -237,11 +241,11 @@ impl Pool {
     /// # Errors
     ///
     /// As [`Pool::serve`].
-    pub fn try_serve_with<H: Handler, E: fmt::Display>(
+    pub fn try_serve_with<H: Handler + 'static, E: fmt::Display>(
         self,
-        factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
+        mut factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
     ) -> Result<(), Error> {
-        self.run(factory)
+        self.run(move |info| factory(info).map(born::handler))
     }
 
     /// As [`Pool::serve`], in a process of its own: forks the master, returns when it listens, and
@@ -254,10 +258,10 @@ impl Pool {
     pub fn spawn<F, R>(self, handler: F) -> Result<Handle, Error>
     where
         F: FnMut(&Request<'_>, &mut Response) -> R + 'static,
-        R: Outcome,
+        R: Outcome + 'static,
     {
         let mut handler = Some(handler);
-        self.try_spawn_with(move |_| handler.take().ok_or("the handler is taken"))
+        self.try_spawn_with(move |_| handler.take().ok_or(TAKEN))
     }
 
     /// As [`Pool::try_serve_with`], in a process of its own; see [`Pool::spawn`].
@@ -265,9 +269,9 @@ impl Pool {
     /// # Errors
     ///
     /// As [`Pool::spawn`].
-    pub fn try_spawn_with<H: Handler, E: fmt::Display + 'static>(
+    pub fn try_spawn_with<H: Handler + 'static, E: fmt::Display + 'static>(
         self,
-        factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
+        mut factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
     ) -> Result<Handle, Error> {
         let control = self.config.control().map(|path| path.display().to_string());
         let serve = move |lent: Option<Fd>, reporter: handle::Reporter| {
@@ -280,14 +284,66 @@ impl Pool {
                 started(facts);
                 reporter.started(facts);
             });
-            pool.run(factory)
+            pool.run(move |info| factory(info).map(born::handler))
         };
         handle::spawn(control, Box::new(serve))
     }
 
-    fn run<H: Handler, E: fmt::Display>(
+    /// Serves with a loop of the application's own in each worker: see [`crate::server`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::serve`].
+    pub fn run_workers(self, application: impl EventDriven + 'static) -> Result<(), Error> {
+        let mut application = Some(application);
+        self.run(move |_| application.take().map(born::event_driven).ok_or(TAKEN))
+    }
+
+    /// Serves with a future for each request: see [`crate::server::tasks`]. `factory` runs in each
+    /// worker after the fork.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::serve`].
+    pub fn serve_async<F: AsyncHandler + 'static>(
         self,
-        factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
+        mut factory: impl FnMut(&WorkerInfo) -> F + 'static,
+    ) -> Result<(), Error> {
+        self.run(move |info| Ok::<_, &str>(born::tasks(factory(info))))
+    }
+
+    /// Gives each connection away as an owned socket: see [`crate::server::raw`]. Each worker has
+    /// so many threads (1 to 1,024), each a copy of the handler, and holds no more connections than
+    /// that; what comes meanwhile goes to other workers or waits (`pending_timeout`).
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::serve`]; a number of threads out of range.
+    pub fn serve_raw(self, threads: u32, handler: impl RawHandler + Clone) -> Result<(), Error> {
+        if !(1..=1024).contains(&threads) {
+            return Err(Error::new(ErrorKind::Config, "threads: expected 1 to 1024"));
+        }
+        let pool = self.limits(|set| set.connections_max(u64::from(threads)).map(drop));
+        pool.run(move |_| Ok::<_, &str>(born::raw(threads as usize, handler.clone())))
+    }
+
+    /// Serves a protocol of the application's own on the worker's transport (slots, buffers,
+    /// timers, back-pressure, drain): see [`crate::protocol`]. `factory` runs in each worker after
+    /// the fork. A panic of a protocol ends its worker, which is replaced.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::serve`].
+    pub fn serve_protocol<P: Protocol + 'static>(
+        self,
+        mut factory: impl FnMut(&WorkerInfo) -> P + 'static,
+    ) -> Result<(), Error> {
+        self.run(move |info| Ok::<_, &str>(born::protocol(factory(info))))
+    }
+
+    fn run<E: fmt::Display>(
+        self,
+        factory: impl FnMut(&WorkerInfo) -> Result<Job, E> + 'static,
     ) -> Result<(), Error> {
         if let Some(wrong) = self.wrong {
             return Err(wrong.into());
@@ -295,6 +351,9 @@ impl Pool {
         boot::run(self.config, self.hooks, factory)
     }
 }
+
+/// Nobody sees it: a worker asks its factory once.
+const TAKEN: &str = "the handler is taken";
 
 impl Weights {
     /// Weights for a [`Weighted`](crate::balancer::Weighted) balancer, in memory that all processes
@@ -422,7 +481,6 @@ impl WorkerStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
 
     #[test]
     fn the_first_mistake_is_reported() {

@@ -5,7 +5,7 @@
 //! [`Out`] and with a [`Next`]: what it wants now. The last `Next` is what holds; nothing is
 //! remembered from earlier ones.
 
-use crate::io::{Bytes, Errno, Fd, Instant};
+use crate::io::{Bytes, Errno, Fd, Instant, Token};
 pub use crate::ipc::handoff::Carried;
 use crate::stats::CloseReason;
 use std::net::SocketAddr;
@@ -16,13 +16,29 @@ pub trait Protocol {
     type Connection;
 
     /// A new second began. Called before anything else of the pass, at most once a second.
-    fn tick(&mut self, unix: u64);
+    fn tick(&mut self, unix: u64) {
+        let _ = unix;
+    }
+    /// A connection came. Who takes its descriptor away owns it from then on: the worker gives it
+    /// no slot and reads nothing from it. By default it is given back, and opened.
+    fn take(&mut self, fd: Fd, now: Instant) -> Option<Fd> {
+        let _ = now;
+        Some(fd)
+    }
+    /// How many connections that were taken away are not over: they count against
+    /// `connections_max`, and a drain waits for them.
+    fn taken(&self) -> usize {
+        0
+    }
     /// A connection was adopted.
     /// `carried`: another worker served it before.
     fn open(&mut self, now: Instant, carried: Option<Carried>) -> (Self::Connection, Next);
     /// What another worker has to know to go on with this connection; `None` while there is more to
-    /// it: a request, or part of one, or an answer.
-    fn carried(&self, connection: &Self::Connection) -> Option<Carried>;
+    /// it: a request, or part of one, or an answer. By default it is never given to another.
+    fn carried(&self, connection: &Self::Connection) -> Option<Carried> {
+        let _ = connection;
+        None
+    }
     /// Bytes came. All of them are consumed: what cannot be used yet is kept inside.
     fn receive(&mut self, connection: &mut Self::Connection, bytes: &[u8], cx: &mut Cx<'_>)
     -> Next;
@@ -32,25 +48,38 @@ pub trait Protocol {
     fn eof(&mut self, connection: &mut Self::Connection, cx: &mut Cx<'_>) -> Next;
     /// The deadline of the last `Next` has passed.
     fn timeout(&mut self, connection: &mut Self::Connection, cx: &mut Cx<'_>) -> Next;
-    /// The file bytes that `Next::read_file` asked for. An empty buffer: the file ended early.
+    /// The file bytes that `Next::read_file` asked for. An empty buffer: the file ended early. For
+    /// machines that never ask, as all these about files.
     fn file(
         &mut self,
         connection: &mut Self::Connection,
         bytes: Result<Vec<u8>, Errno>,
         cx: &mut Cx<'_>,
-    ) -> Next;
+    ) -> Next {
+        let _ = bytes;
+        self.resume(connection, cx)
+    }
     /// The worker drains: finish what runs, then close; an idle connection closes at once.
     fn drain(&mut self, connection: &mut Self::Connection, cx: &mut Cx<'_>) -> Next;
     /// The connection is over. Gives back the file it still held.
-    fn close(&mut self, connection: Self::Connection) -> Option<Fd>;
+    fn close(&mut self, connection: Self::Connection) -> Option<Fd> {
+        let _ = connection;
+        None
+    }
     /// The file `Next::read_file` means.
-    fn file_of(connection: &Self::Connection) -> Option<&Fd>;
+    fn file_of(connection: &Self::Connection) -> Option<&Fd> {
+        let _ = connection;
+        None
+    }
     /// Lines for the access log: the worker takes them once a pass. `None`: there is no log.
     fn log(&mut self) -> Option<&mut String> {
         None
     }
     /// A file the machine has finished with since it was last asked; the worker closes it.
-    fn finished_file(&mut self, connection: &mut Self::Connection) -> Option<Fd>;
+    fn finished_file(&mut self, connection: &mut Self::Connection) -> Option<Fd> {
+        let _ = connection;
+        None
+    }
 }
 
 /// What a machine is given with every call.
@@ -62,6 +91,8 @@ pub struct Cx<'a> {
     pub out: Out<'a>,
     /// The counters of this worker.
     pub stats: &'a crate::ipc::board::Line,
+    /// Which connection this is, as long as it is open: whoever wants it resumed names it by this.
+    pub token: Token,
     /// The connection's descriptor, only to be handed to `lookup`.
     pub fd: &'a Fd,
     /// Finds the peer's address; a system call, so only when an application asks.

@@ -176,7 +176,7 @@ fn each_dependency_has_one_door() {
             "serde_json",
             &["src/ipc/", "src/admin/", "src/cli/", "src/http/response", "src/load/report"],
         ),
-        ("crossbeam_queue", &["src/server.rs"]),
+        ("crossbeam_queue", &["src/server/mailbox.rs"]),
         ("hdrhistogram", &["src/load/"]),
         ("plotters", &["src/load/report/"]),
         ("lexopt", &["src/cli/"]),

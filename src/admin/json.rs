@@ -79,7 +79,8 @@ fn metrics_of(view: &View) -> Map<String, Value> {
         "counters": counters,
         "ledger": report_of(&view.report),
     });
-    if let Value::Object(object) = metrics { object } else { Map::new() }
+    let Value::Object(object) = metrics else { return Map::new() };
+    object
 }
 
 fn report_of(report: &Report) -> Value {

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::http::{Connection, Handler, Http};
-use crate::io::{Bytes, Errno, Fd, Instant};
+use crate::io::{Bytes, Errno, Fd, Instant, Kind, Token};
 use crate::ipc::board::Line;
 use crate::protocol::{Close, Cx, Next, Out, Protocol};
 use std::fs::File;
@@ -68,7 +68,8 @@ impl<H: Handler> Script<H> {
         let (buffer, body) = &mut self.held;
         let out = Out::new(buffer, body, 0, self.room);
         let lookup = |_: &Fd| Some(([127, 0, 0, 1], 9).into());
-        let mut cx = Cx { now: self.now, out, stats: &self.line, fd: &Fd::new(-1), lookup };
+        let (token, fd) = (Token::new(Kind::Recv, 0, 0), &Fd::new(-1));
+        let mut cx = Cx { now: self.now, out, stats: &self.line, token, fd, lookup };
         self.next = event(&mut self.http, &mut self.connection, &mut cx);
         self.closed_files += usize::from(self.http.finished_file(&mut self.connection).is_some());
     }

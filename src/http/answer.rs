@@ -1,13 +1,14 @@
 //! Answers that are not out at once: tickets, streams and files, advanced step by step. Pure.
 
 use super::connection::{Connection, Http, State, Stop};
-use super::handler::{Handler, Pull, Stream};
+use super::handler::{Handler, Owed, Pull, Stream};
 use super::response::{Later, Length, Response};
 use super::serve::{Facts, Panicked, contained, discard};
 use crate::io::{Bytes, Errno, Fd, Instant};
 use crate::protocol::{Close, Cx, Out};
 use crate::stats::{CloseReason, Counter};
 use std::fmt;
+use std::task::Poll;
 use std::time::Duration;
 
 /// An answer whose body is not out.
@@ -22,6 +23,7 @@ pub(super) enum Source {
     Ticket(Ticket),
     Stream(Pieces),
     File(FilePart),
+    Owed(Box<dyn Owed>),
 }
 
 /// The handler answers later.
@@ -58,6 +60,8 @@ enum Step {
     Stop(Stop),
     /// The ticket is due, or the request's time is up.
     Due,
+    /// Who owes it is to be asked.
+    Ask,
     /// The stream has ended as its head said.
     Done,
     /// It has not, and cannot.
@@ -69,7 +73,7 @@ impl Answer {
     pub(super) fn into_file(self: Box<Self>) -> Option<Fd> {
         match self.source {
             Source::File(file) => Some(file.fd),
-            Source::Ticket(_) | Source::Stream(_) => {
+            Source::Ticket(_) | Source::Stream(_) | Source::Owed(_) => {
                 discard(State::Answer(self));
                 None
             }
@@ -91,12 +95,23 @@ impl<H: Handler> Http<H> {
             }
             Source::Stream(pieces) => pieces.step(&mut self.scratch, cx.now, &mut cx.out),
             Source::File(file) => file.step(),
+            // A client that sends no more is taken for gone, as by other servers: there is no other
+            // sign of it until it is written to, and somebody may be working for it.
+            Source::Owed(_) if connection.eof => Step::Cut(CloseReason::ClientAborted),
+            Source::Owed(_) => Step::Ask,
         };
         match step {
+            Step::Stop(Stop::Wait) if connection.eof => {
+                let now = answer.ends_with_the_connection();
+                discard(State::Answer(answer));
+                let reason = CloseReason::ClientAborted;
+                connection.state = State::Closing(Close { reason, linger: false, now });
+            }
             Step::Stop(stop) => {
                 connection.state = State::Answer(answer);
                 return Some(stop);
             }
+            Step::Ask => return self.on_owed(connection, answer, cx),
             Step::Due => self.on_due(connection, *answer, cx),
             Step::Done => {
                 let last = answer.last();
@@ -113,6 +128,37 @@ impl<H: Handler> Http<H> {
                 connection.state = State::Closing(Close { reason, linger: false, now });
             }
         }
+        None
+    }
+
+    /// Asks for an answer that somebody else gives. When the request's time is up, it is given up.
+    fn on_owed(
+        &mut self,
+        connection: &mut Connection,
+        mut answer: Box<Answer>,
+        cx: &mut Cx<'_>,
+    ) -> Option<Stop> {
+        let facts = answer.facts;
+        let is_late = cx.now >= connection.begun.after(self.limits.request_timeout);
+        if let Source::Owed(owed) = &mut answer.source {
+            match contained(|| owed.poll(&mut self.response)) {
+                Ok(Poll::Pending) if is_late => self.response.plain(503),
+                Ok(Poll::Pending) => {
+                    self.response.reset();
+                    connection.state = State::Answer(answer);
+                    return Some(Stop::Wait);
+                }
+                Ok(Poll::Ready(())) => {}
+                Err(Panicked) => {
+                    discard(State::Answer(answer));
+                    self.response.plain(500);
+                    self.on_panic(connection, facts, cx);
+                    return None;
+                }
+            }
+        }
+        discard(State::Answer(answer));
+        self.respond(connection, facts, cx);
         None
     }
 
@@ -183,7 +229,7 @@ impl Answer {
         match &self.source {
             Source::Stream(pieces) => pieces.last,
             Source::File(file) => file.last,
-            Source::Ticket(_) => None,
+            Source::Ticket(_) | Source::Owed(_) => None,
         }
     }
 
@@ -226,6 +272,7 @@ impl Pieces {
                 // Nothing yet, and no idea when.
                 Ok(Pull::More) => Duration::ZERO,
                 Ok(Pull::Later(delay)) => delay,
+                Ok(Pull::Wait) => return Step::Stop(Stop::Wait),
             };
             let at = now.after(delay.max(DELAY_MIN));
             self.wake = Some(at);
@@ -280,6 +327,12 @@ fn write_hex(value: usize, buffer: &mut Vec<u8>) {
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ticket").field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Box<dyn Owed> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Owed")
     }
 }
 

@@ -116,6 +116,8 @@ pub(super) enum Stop {
     Turn,
     /// It takes time: until then, exactly or at most some later.
     Time { at: Instant, exact: bool },
+    /// Somebody else has to resume the connection.
+    Wait,
     /// It takes file bytes: from where, and how many.
     Read(u64, u32),
 }
@@ -202,6 +204,10 @@ impl<H: Handler> Http<H> {
                     }
                     None => return (used, Stop::Input),
                 },
+                State::Body(incoming) if incoming.is_full() => {
+                    connection.state = State::Body(incoming);
+                    return (used, Stop::Wait);
+                }
                 State::Body(incoming) => used += self.on_body(connection, incoming, rest, cx),
                 State::Answer(answer) => {
                     if let Some(stop) = self.on_answer(connection, answer, cx) {
@@ -232,6 +238,7 @@ impl<H: Handler> Http<H> {
             Stop::Input => next.deadline = Some(self.deadline(connection)),
             Stop::Full => next.flushed = true,
             Stop::Turn => next.again = true,
+            Stop::Wait => next.deadline = self.request_deadline(connection),
             Stop::Time { at, exact } => (next.deadline, next.exact) = (Some(at), exact),
             Stop::Read(offset, len) => next.read_file = Some((offset, len)),
         }
@@ -241,6 +248,12 @@ impl<H: Handler> Http<H> {
         }
         connection.paused = next.pause;
         next
+    }
+
+    /// Until when a request may take, if there is a limit.
+    fn request_deadline(&self, connection: &Connection) -> Option<Instant> {
+        let limit = self.limits.request_timeout;
+        (limit != Duration::MAX).then(|| connection.begun.after(limit))
     }
 
     /// Until when the peer may take to send what we wait for.
@@ -311,6 +324,11 @@ impl<H: Handler> Protocol for Http<H> {
     }
 
     fn resume(&mut self, connection: &mut Connection, cx: &mut Cx<'_>) -> Next {
+        if let State::Body(incoming) = &mut connection.state
+            && incoming.is_upload()
+        {
+            self.resume_upload(connection, cx);
+        }
         self.advance_carried(connection, cx)
     }
 
@@ -368,7 +386,7 @@ impl<H: Handler> Protocol for Http<H> {
         match &connection.state {
             State::Answer(answer) => match &answer.source {
                 Source::File(file) => Some(&file.fd),
-                Source::Ticket(_) | Source::Stream(_) => None,
+                Source::Ticket(_) | Source::Stream(_) | Source::Owed(_) => None,
             },
             State::Head | State::Body(_) | State::Refused(..) | State::Closing(_) => None,
         }

@@ -3,6 +3,7 @@
 use super::request::Request;
 use super::response::Response;
 use std::fmt::Display;
+use std::task::Poll;
 use std::time::Duration;
 
 /// Answers requests. Every worker has one of its own, and calls it for one request at a time.
@@ -65,6 +66,22 @@ pub trait Upload {
 
     /// The body was whole: answer the request. An upload that ends early is only dropped.
     fn finish(self: Box<Self>, response: &mut Response);
+
+    /// Whether it can take no more for now: reading pauses until its connection is resumed, which
+    /// is its own to see to (an async handler's body does). Never, by default.
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    /// Its connection was resumed.
+    fn resume(&mut self) {}
+}
+
+/// An answer that somebody else gives, later: asked whenever its connection is resumed. Dropped
+/// when the client leaves.
+pub(crate) trait Owed {
+    /// Fills in the response, if it is there.
+    fn poll(&mut self, response: &mut Response) -> Poll<()>;
 }
 
 /// The source of an answer's body, asked for more whenever what it gave has left.
@@ -89,6 +106,9 @@ pub enum Pull {
     Done,
     /// Ask again after this time, and after a millisecond at the earliest.
     Later(Duration),
+    /// Nothing now; ask again when the connection is resumed, which is the stream's to see to (an
+    /// async body does).
+    Wait,
     /// It cannot go on: the connection is cut, so that the peer does not take the answer for whole.
     Failed,
 }

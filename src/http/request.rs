@@ -2,8 +2,9 @@
 
 use super::client::client;
 use super::head::{Head, Version};
-use crate::io::Fd;
+use crate::io::{Fd, Token};
 use crate::network::Network;
+use crate::protocol::Cx;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 pub struct Request<'a> {
     head: &'a Head<'a>,
     body: &'a [u8],
+    token: Token,
     fd: &'a Fd,
     lookup: fn(&Fd) -> Option<SocketAddr>,
     proxies: &'static [Network],
@@ -21,11 +23,20 @@ impl<'a> Request<'a> {
     pub(super) fn new(
         head: &'a Head<'a>,
         body: &'a [u8],
-        fd: &'a Fd,
-        lookup: fn(&Fd) -> Option<SocketAddr>,
+        cx: &Cx<'a>,
         proxies: &'static [Network],
     ) -> Self {
-        Self { head, body, fd, lookup, proxies }
+        Self { head, body, token: cx.token, fd: cx.fd, lookup: cx.lookup, proxies }
+    }
+
+    /// How to find the peer's address; for as long as the connection is open.
+    pub(crate) fn socket(&self) -> (Fd, fn(&Fd) -> Option<SocketAddr>) {
+        (Fd::new(self.fd.raw()), self.lookup)
+    }
+
+    /// The connection it came on.
+    pub(crate) fn token(&self) -> Token {
+        self.token
     }
 
     /// `GET`, `POST` …, as sent: methods are case-sensitive.
@@ -56,10 +67,7 @@ impl<'a> Request<'a> {
     /// is not UTF-8 then is replaced by U+FFFD. A name without `=` has the empty value.
     #[must_use]
     pub fn query_value(&self, name: &str) -> Option<Cow<'a, str>> {
-        self.query()?.split('&').find_map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode_form(key) == name).then(|| decode_form(value))
-        })
+        query_value(self.query()?, name)
     }
 
     /// HTTP/1.0 or 1.1.
@@ -104,6 +112,14 @@ impl<'a> Request<'a> {
     pub fn peer(&self) -> Option<SocketAddr> {
         (self.lookup)(self.fd)
     }
+}
+
+/// The first value of a name in a query, decoded as forms encode it.
+pub(super) fn query_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode_form(key) == name).then(|| decode_form(value))
+    })
 }
 
 fn decode_form(text: &str) -> Cow<'_, str> {
@@ -151,18 +167,30 @@ fn hex(digit: Option<&u8>) -> Option<u8> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::config::Config;
     use crate::http::head::{HeadLimits, Storage, parse};
+    use crate::io::{Instant, Kind};
+    use crate::ipc::board::Line;
+    use crate::protocol::Out;
 
-    fn with_request(target: &str, check: impl FnOnce(&Request<'_>)) {
+    pub(crate) fn with_request(target: &str, check: impl FnOnce(&Request<'_>)) {
         let bytes = format!("GET {target} HTTP/1.1\r\nHost: a.example\r\nX: \x31\r\n\r\n");
         let mut storage = Storage::new();
         let limits = HeadLimits::from(&Config::default());
         let head = parse(bytes.as_bytes(), &mut storage, &limits).unwrap().unwrap();
         let fd = Fd::new(-1);
-        check(&Request::new(&head, b"body", &fd, |_| Some(([127, 0, 0, 1], 80).into()), &[]));
+        let (mut buffer, mut body) = (Vec::new(), None);
+        let cx = Cx {
+            now: Instant::default(),
+            out: Out::new(&mut buffer, &mut body, 0, 0),
+            stats: &Line::detached(),
+            token: Token::new(Kind::Recv, 0, 0),
+            fd: &fd,
+            lookup: |_| Some(([127, 0, 0, 1], 80).into()),
+        };
+        check(&Request::new(&head, b"body", &cx, &[]));
     }
 
     #[test]

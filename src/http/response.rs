@@ -1,7 +1,7 @@
 //! An answer: what a handler fills in, and how its head is written. Pure.
 
 use super::date::Date;
-use super::handler::Stream;
+use super::handler::{Owed, Stream};
 use super::syntax::{is_text, is_token};
 use crate::io::Bytes;
 use std::fmt;
@@ -31,6 +31,7 @@ pub(super) enum Payload {
     Stream(Box<dyn Stream>),
     File(FileBody),
     After(Duration, Later),
+    Owed(Box<dyn Owed>),
 }
 
 pub(super) type Later = Box<dyn FnOnce(&mut Response)>;
@@ -169,6 +170,11 @@ impl Response {
         self.body = Payload::After(delay, Box::new(answer));
     }
 
+    /// Somebody else answers.
+    pub(crate) fn owe(&mut self, owed: Box<dyn Owed>) {
+        self.body = Payload::Owed(owed);
+    }
+
     /// Closes the connection after this answer.
     pub fn close(&mut self) -> &mut Self {
         self.close = true;
@@ -184,7 +190,7 @@ impl Response {
     }
 
     /// 500, and nothing that was set before. The reason goes to the log, not to the peer.
-    pub(super) fn fail(&mut self, reason: &str) {
+    pub(crate) fn fail(&mut self, reason: &str) {
         #[cfg(feature = "log")]
         log::error!("a handler failed: {reason}");
         #[cfg(not(feature = "log"))]
@@ -283,6 +289,7 @@ impl fmt::Debug for Payload {
             Self::Stream(_) => f.write_str("Stream"),
             Self::File(body) => body.fmt(f),
             Self::After(delay, _) => write!(f, "After({delay:?})"),
+            Self::Owed(_) => f.write_str("Owed"),
         }
     }
 }

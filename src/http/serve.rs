@@ -45,6 +45,19 @@ pub(super) struct Facts {
 }
 
 impl Incoming {
+    pub(super) fn is_upload(&self) -> bool {
+        matches!(self.sink, Sink::Upload(_))
+    }
+
+    /// Whether its receiver takes no more for now. One that panics takes everything: it will be
+    /// found out when it is given some.
+    pub(super) fn is_full(&self) -> bool {
+        match &self.sink {
+            Sink::Upload(upload) => contained(|| upload.is_full()).unwrap_or(false),
+            Sink::Whole { .. } => false,
+        }
+    }
+
     pub(super) fn is_head(&self) -> bool {
         self.facts.is_head
     }
@@ -124,7 +137,7 @@ impl<H: Handler> Http<H> {
         input: &[u8],
         cx: &mut Cx<'_>,
     ) -> usize {
-        let request = Request::new(head, &[], cx.fd, cx.lookup, self.front.proxies);
+        let request = Request::new(head, &[], cx, self.front.proxies);
         let Ok(upload) = contained(|| self.handler.upload(&request)) else {
             self.on_panic(connection, Facts::of(head), cx);
             return input.len();
@@ -205,6 +218,25 @@ impl<H: Handler> Http<H> {
         decoded.used
     }
 
+    /// Tells the receiver of a body that its connection was resumed. It was not the peer that made
+    /// it wait until now.
+    pub(super) fn resume_upload(&mut self, connection: &mut Connection, cx: &mut Cx<'_>) {
+        let State::Body(mut incoming) = mem::take(&mut connection.state) else { return };
+        let Sink::Upload(upload) = &mut incoming.sink else { return };
+        let was_full = contained(|| upload.is_full()).unwrap_or(false);
+        if let Err(Panicked) = contained(|| upload.resume()) {
+            let facts = incoming.facts;
+            discard(State::Body(incoming));
+            return self.on_panic(connection, facts, cx);
+        }
+        if was_full {
+            connection.since = cx.now;
+            incoming.since = cx.now;
+            incoming.bytes = 0;
+        }
+        connection.state = State::Body(incoming);
+    }
+
     fn is_too_slow(&self, incoming: &Incoming, now: Instant) -> bool {
         let took = now.since(incoming.since);
         let rate = u128::from(self.limits.body_rate_min);
@@ -245,7 +277,7 @@ impl<H: Handler> Http<H> {
             self.response.status(204);
             return self.respond(connection, facts, cx);
         }
-        let request = Request::new(head, body, cx.fd, cx.lookup, self.front.proxies);
+        let request = Request::new(head, body, cx, self.front.proxies);
         self.answer(connection, facts, cx, |handler, response| handler.handle(&request, response));
     }
 
@@ -273,7 +305,7 @@ impl<H: Handler> Http<H> {
         let may_have_body = self.response.may_have_body();
         let length = match &body {
             _ if !may_have_body => Length::Fixed(0),
-            Payload::None | Payload::After(..) => Length::Fixed(0),
+            Payload::None | Payload::After(..) | Payload::Owed(_) => Length::Fixed(0),
             Payload::Bytes(bytes) => Length::Fixed(bytes.len() as u64),
             Payload::File(part) => Length::Fixed(part.len),
             Payload::Stream(stream) => match contained(|| stream.length()) {
@@ -288,6 +320,10 @@ impl<H: Handler> Http<H> {
             Payload::After(delay, then) => {
                 let response = mem::take(&mut self.response);
                 Source::Ticket(Ticket { at: cx.now.after(delay.max(DELAY_MIN)), response, then })
+            }
+            Payload::Owed(owed) => {
+                self.response.reset();
+                Source::Owed(owed)
             }
             Payload::File(part) if has_body && part.len > 0 => Source::File(FilePart {
                 fd: Fd::new(part.file.into_raw_fd()),

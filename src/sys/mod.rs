@@ -38,6 +38,7 @@ pub mod errno;
 pub mod file;
 pub mod lock;
 pub mod log;
+pub mod notify;
 pub mod owned;
 pub mod privilege;
 pub mod probe;

@@ -2,6 +2,7 @@
 
 use super::buffers::{Buffers, GROUP};
 use super::errno::{errno, last};
+use super::notify::Notify;
 use super::scm::{InMessage, OutMessage};
 use super::socket::Name;
 use super::{clock, socket};
@@ -117,8 +118,8 @@ pub type Listen = Box<dyn FnMut(u16) -> Result<Fd, Errno>>;
 pub struct Ring {
     // Dropped by hand, in this order: the halves, the ring, then the memory it used. Memory of
     // operations that still run is leaked: the kernel lets go of it later than we do.
-    submitter: ManuallyDrop<Submitter<'static>>,
-    submissions: ManuallyDrop<SubmissionQueue<'static>>,
+    pub(super) submitter: ManuallyDrop<Submitter<'static>>,
+    pub(super) submissions: ManuallyDrop<SubmissionQueue<'static>>,
     completions: ManuallyDrop<CompletionQueue<'static>>,
     ring: NonNull<IoUring>,
     buffers: ManuallyDrop<Buffers>,
@@ -129,6 +130,7 @@ pub struct Ring {
     now: Cell<Instant>,
     enter_flags: u32,
     message_bytes: usize,
+    pub(super) notify: Notify,
     pub(super) launch: Option<Launch>,
     pub(super) listen: Option<Listen>,
     /// The children that were spawned and not yet reaped: pidfd to pid.
@@ -180,6 +182,7 @@ impl Ring {
             now: Cell::new(clock::monotonic()),
             enter_flags,
             message_bytes: settings.message_bytes.min(MESSAGE_MAX),
+            notify: Notify::default(),
             launch: None,
             listen: None,
             children: BTreeMap::new(),
@@ -254,6 +257,7 @@ impl Ring {
             let buf =
                 cqueue::buffer_select(flags).map(|id| self.buffers.take(id, result.unwrap_or(0)));
             if token.kind == Kind::Cancel {
+                self.notify.on_completion(token, cqueue::more(flags));
                 continue;
             }
             if token.kind == Kind::Receive {
@@ -369,6 +373,7 @@ impl Io for Ring {
         deadline: Option<Instant>,
         done: &mut Vec<Completion>,
     ) {
+        self.listen();
         const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
         let mut two_parts = std::mem::take(&mut self.two_parts);
         two_parts.reserve(sends.len());

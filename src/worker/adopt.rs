@@ -62,7 +62,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
 
     /// Watches our own listeners, as long as there is room for what arrives.
     pub(super) fn arm_listeners(&mut self) {
-        let room = self.connections.len() < self.limits.connections;
+        let room = self.held() < self.limits.connections;
         self.tell_full(!room);
         self.accept_pause = self.accept_pause.filter(|until| *until > self.now);
         if !room || self.waits || !self.drain.is_serving() || self.accept_pause.is_some() {
@@ -191,7 +191,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     /// Returns whether more may be waiting.
     fn accept_some(&mut self, index: usize, most: usize) -> bool {
         for _ in 0..most {
-            if self.connections.len() >= self.limits.connections {
+            if self.held() >= self.limits.connections {
                 self.unwatch(index);
                 return false;
             }
@@ -235,6 +235,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         carried: Option<Carried>,
     ) {
         self.line.add(Counter::Adopted, 1);
+        let Some(fd) = self.protocol.take(fd, self.now) else { return };
         let (machine, next) = self.protocol.open(self.now, carried);
         let key = self.connections.insert(Connection {
             fd,
@@ -307,9 +308,11 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     pub(super) fn finish_drain(&mut self) {
         let logged = !self.log.is_writing || self.drain == Drain::Cutting;
         let closed = self.listeners.iter().all(|l| l.fd.is_none());
+        let taken = if self.drain == Drain::Cutting { 0 } else { self.protocol.taken() };
         let passed = self.back.is_quiet() || self.drain == Drain::Cutting;
         let sent = self.mail_is_sent() || self.drain == Drain::Cutting;
-        let quiet = self.connections.is_empty() && closed && logged && passed && sent;
+        let empty = self.connections.is_empty() && taken == 0;
+        let quiet = empty && closed && logged && passed && sent;
         if !self.drain.is_serving() && quiet && !self.ended {
             self.ended = true;
             if let Some(file) = self.log.file.take() {

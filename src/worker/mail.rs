@@ -92,6 +92,11 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         }
     }
 
+    /// Whether a turn would send something.
+    pub(super) fn has_mail(&self) -> bool {
+        self.post.as_ref().is_some_and(|post| !post.sending && !post.mail.is_empty())
+    }
+
     /// Whether everything that was to be sent has left, or never will.
     pub(super) fn mail_is_sent(&self) -> bool {
         self.post.as_ref().is_none_or(|post| !post.sending && post.mail.is_empty())

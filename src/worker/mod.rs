@@ -11,6 +11,7 @@ mod close;
 pub mod drain;
 mod flush;
 mod handback;
+mod host;
 pub mod in_flight;
 mod log;
 mod mail;
@@ -300,6 +301,11 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         }
     }
 
+    /// Connections that are not over, with those that the protocol took away.
+    fn held(&self) -> usize {
+        self.connections.len() + self.protocol.taken()
+    }
+
     fn tick(&mut self) {
         let unix = self.io.unix_time();
         if unix != self.unix {
@@ -317,7 +323,9 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         if work_left {
             return Some(self.now);
         }
-        let (timers, drain) = (self.timers.next_deadline(), self.drain.deadline());
+        // Without connections its entries are left-overs, and nobody is to be woken for them.
+        let timers = self.timers.next_deadline().filter(|_| !self.connections.is_empty());
+        let drain = self.drain.deadline();
         let deadlines = [timers, drain, self.accept_pause, self.back.deadline()];
         deadlines.into_iter().flatten().min()
     }

@@ -2,7 +2,7 @@
 
 use super::flush::Dirty;
 use super::{Key, NOT_DIRTY, Phase, Worker};
-use crate::io::{Buf, Errno, Io};
+use crate::io::{Buf, Errno, Io, Kind};
 use crate::protocol::{Cx, Next, Out, Protocol};
 
 /// What happened to a connection.
@@ -44,8 +44,14 @@ impl<I: Io, P: Protocol> Worker<I, P> {
                 Out::new(&mut self.arena, body, start, self.limits.output)
             }
         };
-        let mut cx =
-            Cx { now: self.now, out, stats: &self.line, fd: &connection.fd, lookup: I::peer };
+        let mut cx = Cx {
+            now: self.now,
+            out,
+            stats: &self.line,
+            token: key.token(Kind::Recv),
+            fd: &connection.fd,
+            lookup: I::peer,
+        };
         let (protocol, machine) = (&mut self.protocol, &mut connection.machine);
         let next = match event {
             Event::Bytes(buf) => protocol.receive(machine, self.io.bytes(buf), &mut cx),

@@ -34,7 +34,12 @@ impl Client {
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        self.0.get_mut().write_all(bytes.as_ref())
+        self.stream().write_all(bytes.as_ref())
+    }
+
+    /// The stream under it.
+    pub(crate) fn stream(&mut self) -> &mut TcpStream {
+        self.0.get_mut()
     }
 
     /// Asks for a path, and goes on without the answer.

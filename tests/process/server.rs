@@ -42,10 +42,12 @@ impl Server {
             assert!(ended.is_none(), "no banner: {banner}{}", server.log());
             banner.contains("\n\n").then_some(banner)
         });
+        // The command and applications say `url` first, examples only the address.
+        let is_first = |line: &str| line.starts_with("url ") || line.starts_with("http://");
         let urls = banner
             .lines()
-            .skip_while(|line| !line.starts_with("url "))
-            .take_while(|line| line.starts_with("url ") || line.starts_with(' '));
+            .skip_while(|line| !is_first(line))
+            .take_while(|line| is_first(line) || line.starts_with(' '));
         let address = |line: &str| line.trim_start_matches("url").trim().to_owned();
         server.addresses = urls.map(address).collect();
         server

@@ -60,7 +60,9 @@ impl Pool {
         let (done, failed) = (format!("{what} done: "), format!("{what} failed: "));
         let line = eventually(what, 3 * PATIENCE, || {
             let log = self.server.log();
-            let mut ends = log.lines().filter(|line| is_end(line));
+            // The last line may be half written.
+            let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+            let mut ends = whole.lines().filter(|line| is_end(line));
             ends.nth(self.ended).map(str::to_owned)
         });
         self.ended += 1;

@@ -1,0 +1,64 @@
+//! Turns a worker whose loop is not its own: the application's, or one with more to wait for.
+
+use super::mailbox::{IN_RING, Mail, Mailbox};
+use crate::io::{Completion, Instant, Io};
+use crate::protocol::Protocol;
+use crate::sys::ring::Ring;
+use crate::worker::Worker;
+use std::sync::Arc;
+
+/// A worker, and the mailbox that wakes it.
+pub(crate) struct Driver<P: Protocol> {
+    pub(crate) worker: Worker<Ring, P>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    done: Vec<Completion>,
+}
+
+impl<P: Protocol> Driver<P> {
+    pub(crate) fn new(mut worker: Worker<Ring, P>, mailbox: Arc<Mailbox>) -> Self {
+        worker.io().hear(mailbox.bell());
+        let mut done = Vec::new();
+        worker.turn(&mut done);
+        Self { worker, mailbox, done }
+    }
+
+    /// Sends what is to be sent, sleeps until something happens or `until`, and handles it. Mail is
+    /// left to the caller, who takes it before every pass.
+    ///
+    /// Answers whether anything had completed.
+    pub(crate) fn pass(&mut self, until: Option<Instant>) -> bool {
+        let mut deadline = [self.worker.next_turn(), until].into_iter().flatten().min();
+        if !self.mailbox.may_sleep(IN_RING) {
+            deadline = Some(self.worker.now());
+        }
+        self.worker.wait(deadline, &mut self.done);
+        self.mailbox.awake();
+        let any = !self.done.is_empty();
+        self.worker.turn(&mut self.done);
+        any
+    }
+
+    /// The next of what other threads sent. Wakes are done here.
+    pub(crate) fn mail(&mut self) -> Option<Mail> {
+        while let Some(mail) = self.mailbox.pop() {
+            match mail {
+                Mail::Wake(token) => self.worker.resume(token),
+                Mail::Answer(..) | Mail::Finished(_) => return Some(mail),
+            }
+        }
+        None
+    }
+
+    /// Sees to it that the ring's descriptor becomes readable when the next deadline comes.
+    pub(crate) fn set_alarm(&mut self) {
+        let next = self.worker.next_turn();
+        self.worker.io().set_alarm(next);
+    }
+
+    /// Whether there is something to do before anybody may sleep.
+    pub(crate) fn has_work(&mut self) -> bool {
+        let next = self.worker.next_turn();
+        let is_due = next.is_some_and(|at| at <= self.worker.io().now());
+        is_due || self.worker.has_output() || self.worker.io().has_queued()
+    }
+}

@@ -1,0 +1,256 @@
+//! The application's own loop: order, threads, double answers, leaving clients, deadlines, drain.
+
+use crate::client::{Client, PATIENCE};
+use crate::harness::Case;
+use crate::raw::signal;
+use crate::server::{Server, eventually};
+
+pub(crate) const CASES: &[Case] = &[
+    ("loops::plain::answers_in_any_order_between_connections", || any_order("loop")),
+    ("loops::poll::answers_in_any_order_between_connections", || any_order("poll")),
+    ("loops::plain::in_order_within_one", || in_order("loop")),
+    ("loops::poll::in_order_within_one", || in_order("poll")),
+    ("loops::plain::tickets_are_answered_from_threads", || tickets("loop")),
+    ("loops::poll::tickets_are_answered_from_threads", || tickets("poll")),
+    ("loops::a_double_answer_is_refused", a_double_answer_is_refused),
+    ("loops::plain::who_has_left_is_not_answered", || leaving("loop")),
+    ("loops::poll::who_has_left_is_not_answered", || leaving("poll")),
+    ("loops::poll::an_answer_after_the_last_look_leaves", late),
+    ("loops::plain::deadlines_are_kept", || deadlines("loop")),
+    ("loops::poll::deadlines_wake_the_descriptor", || deadlines("poll")),
+    ("loops::plain::a_connection_from_elsewhere_is_served", || added("loop")),
+    ("loops::poll::a_connection_from_elsewhere_is_served", || added("poll")),
+    ("loops::bodies_and_panics", bodies_and_panics),
+    ("loops::plain::a_drain_answers_what_is_owed", || drain("loop")),
+    ("loops::poll::a_drain_answers_what_is_owed", || drain("poll")),
+    ("loops::stop_ends_one_worker", stop_ends_one_worker),
+    ("loops::a_loop_that_is_left_answers_503", a_loop_that_is_left_answers_503),
+    ("loops::p1_connections_are_counted", p1_connections_are_counted),
+    ("loops::p6_a_polling_loop_ends_on_term", p6_a_polling_loop_ends_on_term),
+    ("loops::p12_every_loop_serves_in_every_mode", p12_every_loop_serves_in_every_mode),
+];
+
+/// One worker of this kind, in both modes.
+pub(crate) fn in_both_modes(kind: &str, options: &str, check: impl Fn(&Server)) {
+    for mode in ["shared", "centralized"] {
+        let server = start(kind, mode, options);
+        check(&server);
+        let (code, log) = server.stop();
+        assert_eq!(code, Some(0), "{mode}: {log}");
+    }
+}
+
+pub(crate) fn start(kind: &str, mode: &str, options: &str) -> Server {
+    let server = Server::bad(&format!("--workers 1 --mode {mode} --kind {kind} {options}"));
+    server.await_ready(1);
+    server
+}
+
+/// Waits until so many requests are held by the application.
+fn await_held(server: &Server, count: usize) {
+    let want = format!("true {count}");
+    let mut client = server.connect();
+    eventually("requests at the application", PATIENCE, || {
+        (client.get("/pending").expect("an answer").text() == want).then_some(())
+    });
+}
+
+fn any_order(kind: &str) {
+    in_both_modes(kind, "", |server| {
+        let mut clients: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+        for (held, client) in clients.iter_mut().enumerate() {
+            client.ask("/hold").unwrap();
+            await_held(server, held + 1);
+        }
+        assert_eq!(server.connect().get("/release").unwrap().text(), "released 3, gone 0");
+        for (client, want) in clients.iter_mut().zip(["held 2", "held 1", "held 0"]) {
+            assert_eq!(client.reply().unwrap().text(), want);
+        }
+    });
+}
+
+fn in_order(kind: &str) {
+    in_both_modes(kind, "", |server| {
+        let mut client = server.connect();
+        for path in ["/hold", "/thread", "/a", "/thread", "/b?c"] {
+            client.ask(path).unwrap();
+        }
+        await_held(server, 1);
+        server.connect().get("/release").unwrap();
+        for want in ["held 0", "from a thread", "GET /a 0", "from a thread", "GET /b?c 0"] {
+            assert_eq!(client.reply().unwrap().text(), want);
+        }
+    });
+}
+
+fn tickets(kind: &str) {
+    in_both_modes(kind, "", |server| {
+        let mut client = server.connect();
+        for _ in 0..50 {
+            assert_eq!(client.get("/thread").unwrap().text(), "from a thread");
+        }
+        for path in ["/lost", "/dies"] {
+            let reply = client.get(path).unwrap();
+            assert_eq!((reply.status, reply.text().as_str()), (500, "Internal Server Error"));
+        }
+        // The connection goes on.
+        assert_eq!(client.get("/thread").unwrap().status, 200);
+    });
+}
+
+fn a_double_answer_is_refused() {
+    in_both_modes("loop", "", |server| {
+        let mut client = server.connect();
+        assert_eq!(client.get("/twice").unwrap().text(), "first");
+        assert_eq!(client.get("/both").unwrap().text(), "ticket");
+        assert_eq!(client.get("/").unwrap().text(), "GET / 0");
+    });
+}
+
+fn leaving(kind: &str) {
+    in_both_modes(kind, "", |server| {
+        let mut stays = server.connect();
+        stays.ask("/hold").unwrap();
+        await_held(server, 1);
+        let mut leaves = server.connect();
+        leaves.ask("/hold").unwrap();
+        await_held(server, 2);
+        drop(leaves);
+        // Only one is owed an answer once the other is seen to have left; the question itself is
+        // owed one too.
+        let mut client = server.connect();
+        eventually("a client that is gone", PATIENCE, || {
+            let text = client.get("/release").expect("an answer").text();
+            client.ask("/hold").expect("it is there");
+            client = server.connect();
+            text.contains("gone 1").then_some(())
+        });
+        assert!(stays.reply().unwrap().text().starts_with("held "));
+    });
+}
+
+fn late() {
+    in_both_modes("poll", "", |server| {
+        let mut client = server.connect();
+        for _ in 0..20 {
+            assert_eq!(client.get("/late").unwrap().text(), "late");
+        }
+    });
+}
+
+fn deadlines(kind: &str) {
+    in_both_modes(kind, "--head-timeout 300ms --request-timeout 400ms", |server| {
+        let mut half = server.connect();
+        half.send("GET / HTTP/1.1\r\nHo").unwrap();
+        assert_eq!(half.reply().unwrap().status, 408);
+        // One that the application does not answer.
+        let mut held = server.connect();
+        let reply = held.get("/hold").unwrap();
+        assert_eq!((reply.status, reply.text().as_str()), (503, "Service Unavailable"));
+        assert_eq!(held.get("/").unwrap().status, 200);
+    });
+}
+
+fn added(kind: &str) {
+    in_both_modes(kind, "", |server| {
+        assert_eq!(server.connect().get("/add").unwrap().text(), "GET /added 0");
+    });
+}
+
+fn bodies_and_panics() {
+    in_both_modes("loop", "", |server| {
+        let mut client = server.connect();
+        let body = "x".repeat(100_000);
+        client
+            .send(format!("POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{body}"))
+            .unwrap();
+        assert_eq!(client.reply().unwrap().text(), "POST /p 100000");
+        client.send("POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+        client.send("5\r\nhello\r\n0\r\n\r\n").unwrap();
+        assert_eq!(client.reply().unwrap().text(), "POST /c 5");
+        assert_eq!(client.get("/peer").unwrap().text(), "Some(127.0.0.1)");
+        let pid = client.get("/pid").unwrap().pid();
+        assert_eq!(client.get("/panic").unwrap().status, 500);
+        assert_eq!(server.connect().get("/pid").unwrap().pid(), pid, "the worker lives");
+    });
+}
+
+fn drain(kind: &str) {
+    for mode in ["shared", "centralized"] {
+        let mut server = start(kind, mode, "");
+        let mut held = server.connect();
+        held.ask("/hold").unwrap();
+        await_held(&server, 1);
+        // On a connection that is there already: the drain lets no other in.
+        let mut other = server.connect();
+        assert_eq!(other.get("/").unwrap().status, 200);
+        signal(server.pid(), libc::SIGTERM);
+        server.await_log("drain");
+        assert_eq!(other.get("/release").unwrap().text(), "released 1, gone 0");
+        assert_eq!(held.reply().unwrap().text(), "held 0");
+        assert!(held.is_closed());
+        assert_eq!(server.exit_code(PATIENCE), Some(0), "{}", server.log());
+        server.books().check();
+    }
+}
+
+fn stop_ends_one_worker() {
+    in_both_modes("loop", "", |server| {
+        let before = server.connect().get("/pid").unwrap().pid();
+        assert_eq!(server.connect().get("/stop").unwrap().text(), "stopping");
+        eventually("another worker", PATIENCE, || {
+            let reply = server.connect().get("/pid").ok()?;
+            (reply.status == 200 && reply.pid() != before).then_some(())
+        });
+    });
+}
+
+fn a_loop_that_is_left_answers_503() {
+    in_both_modes("short", "", |server| {
+        let before = server.connect().get("/pid").unwrap().pid();
+        let mut held = server.connect();
+        held.ask("/hold").unwrap();
+        await_held(server, 1);
+        assert_eq!(server.connect().get("/leave").unwrap().status, 503);
+        assert_eq!(held.reply().unwrap().status, 503);
+        eventually("another worker", PATIENCE, || {
+            let reply = server.connect().get("/pid").ok()?;
+            (reply.status == 200 && reply.pid() != before).then_some(())
+        });
+    });
+}
+
+/// Theirs: connections and requests of event workers were never reported to the master.
+fn p1_connections_are_counted() {
+    for (kind, mode) in [("loop", "shared"), ("poll", "centralized")] {
+        let mut server = start(kind, mode, "");
+        for _ in 0..5 {
+            assert_eq!(server.connect().get("/").unwrap().status, 200);
+        }
+        signal(server.pid(), libc::SIGTERM);
+        assert_eq!(server.exit_code(PATIENCE), Some(0), "{}", server.log());
+        let books = server.books();
+        books.check();
+        assert_eq!((books.get("accepted"), books.get("served")), (5, 5), "{books:?}");
+    }
+}
+
+/// Theirs: the polling example of the README never left its loop on TERM.
+fn p6_a_polling_loop_ends_on_term() {
+    in_both_modes("polling", "", |server| {
+        assert_eq!(server.connect().get("/x").unwrap().text(), "GET /x 0");
+    });
+}
+
+/// Theirs: shared mode with a polling worker never accepted, centralized mode with a watching one
+/// never received.
+fn p12_every_loop_serves_in_every_mode() {
+    for kind in ["loop", "poll", "polling"] {
+        in_both_modes(kind, "--idle-timeout 300ms", |server| {
+            let mut client = server.connect();
+            assert_eq!(client.get("/x").unwrap().text(), "GET /x 0");
+            // Timeouts too run everywhere.
+            assert!(client.is_closed());
+        });
+    }
+}
