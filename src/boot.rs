@@ -66,14 +66,14 @@ pub(crate) fn run<E: fmt::Display>(
     factory: impl FnMut(&WorkerInfo) -> Result<Job, E> + 'static,
 ) -> Result<(), Error> {
     may_fork(&config)?;
-    let inherited = process::open_fds().map_err(|failed| failed.error("/proc"))?;
+    let mut inherited = process::open_fds().map_err(|failed| failed.error("/proc"))?;
+    inherited.retain(|fd| !hooks.private.contains(fd));
     let system = SystemInfo::get(u32::try_from(config.fallback_cpus()).unwrap_or(1));
     let (workers, workers_reason) = match u32::try_from(config.workers()) {
         Ok(count) if count > 0 => (count, "as asked".to_owned()),
         _ => (system.cpus.usable, format!("one per CPU: {}", system.cpus)),
     };
     let descriptors = fit_descriptors(&mut config)?;
-    privileges::check(&config)?;
     probe::check(config.connections_max() + SPARE_FDS)?;
     let Recommendation { mode, reason: mode_reason } = recommended(&config, &system);
     let mut operators = Operators::open(&config, hooks.control.take())?;
@@ -145,7 +145,7 @@ fn may_fork(config: &Config) -> Result<(), Error> {
     if config.addresses().is_empty() {
         return Err(Error::new(ErrorKind::Config, "no address to listen on"));
     }
-    Ok(())
+    privileges::check(config)
 }
 
 fn master_ring(config: &Config) -> Result<Ring, Error> {

@@ -6,11 +6,14 @@ use crate::boot;
 use crate::error::{Error, ErrorKind};
 use crate::io::{Address, Exit, Fd};
 use crate::pool::Started;
-use crate::sys::{clock, process, socket};
+use crate::sys::{clock, owned, process, socket};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -205,22 +208,31 @@ impl fmt::Debug for Handle {
 pub(crate) type Serve = Box<dyn FnOnce(Option<Fd>, Reporter) -> Result<(), Error>>;
 
 /// Tells the parent, once, how the pool began.
-#[derive(Debug)]
-pub(crate) struct Reporter(Option<UnixStream>);
+#[derive(Clone, Debug)]
+pub(crate) struct Reporter(Rc<RefCell<Option<UnixStream>>>);
 
 impl Reporter {
+    fn new(stream: UnixStream) -> Self {
+        Self(Rc::new(RefCell::new(Some(stream))))
+    }
+
+    /// What it holds open.
+    pub(crate) fn descriptors(&self) -> Vec<i32> {
+        self.0.borrow().iter().map(AsRawFd::as_raw_fd).collect()
+    }
+
     /// It serves, there.
-    pub(crate) fn started(&mut self, started: &Started) {
+    pub(crate) fn started(&self, started: &Started) {
         let addresses: Vec<String> = started.addresses.iter().map(Address::to_string).collect();
         self.say(&format!("ok\n{}", addresses.join("\n")));
     }
 
-    fn failed(&mut self, error: &Error) {
+    fn failed(&self, error: &Error) {
         self.say(&format!("{}\n{}", error.code(), error.what()));
     }
 
-    fn say(&mut self, text: &str) {
-        if let Some(mut stream) = self.0.take() {
+    fn say(&self, text: &str) {
+        if let Some(mut stream) = self.0.borrow_mut().take() {
             // A parent that is gone needs no report.
             let _ = stream.write_all(text.as_bytes());
         }
@@ -242,16 +254,14 @@ pub(crate) fn spawn(control: Option<String>, serve: Serve) -> Result<Handle, Err
         }
     };
     let lent_raw = lent.as_ref().map(Fd::raw);
-    let stream = theirs.try_clone();
-    let ours_raw = std::os::fd::AsRawFd::as_raw_fd(&ours);
+    let (ours_raw, theirs_raw) = (ours.as_raw_fd(), theirs.as_raw_fd());
     let forked = process::spawn(move || {
         socket::close(Fd::new(ours_raw));
-        let mut last = Reporter(stream.ok());
-        let reporter = Reporter(last.0.as_ref().and_then(|stream| stream.try_clone().ok()));
-        match serve(lent_raw.map(Fd::new), reporter) {
+        let reporter = Reporter::new(UnixStream::from(owned::own(Fd::new(theirs_raw))));
+        match serve(lent_raw.map(Fd::new), reporter.clone()) {
             Ok(()) => 0,
             Err(error) => {
-                last.failed(&error);
+                reporter.failed(&error);
                 1
             }
         }

@@ -47,6 +47,8 @@ pub(crate) struct Hooks {
     pub(crate) calls: SignalManager,
     /// A control listener that was made before.
     pub(crate) control: Option<Fd>,
+    /// Descriptors that are open already and that no worker gets.
+    pub(crate) private: Vec<i32>,
 }
 
 /// A configuration that was read anew.
@@ -87,6 +89,7 @@ impl Pool {
             reload: None,
             calls: SignalManager::new(),
             control: None,
+            private: Vec::new(),
         };
         Self { config, wrong: None, hooks }
     }
@@ -271,9 +274,11 @@ impl Pool {
         mut factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
     ) -> Result<Handle, Error> {
         let control = self.config.control().map(|path| path.display().to_string());
-        let serve = move |lent: Option<Fd>, mut reporter: handle::Reporter| {
+        let serve = move |lent: Option<Fd>, reporter: handle::Reporter| {
             let mut pool = self;
             let mut started = std::mem::replace(&mut pool.hooks.started, Box::new(|_| {}));
+            pool.hooks.private = reporter.descriptors();
+            pool.hooks.private.extend(lent.as_ref().map(Fd::raw));
             pool.hooks.control = lent;
             pool.hooks.started = Box::new(move |facts| {
                 started(facts);

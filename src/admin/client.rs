@@ -47,10 +47,14 @@ pub fn ask(address: &str, line: &str, patience: Duration) -> io::Result<Reply> {
     };
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    stream.write_all(line.as_bytes())?;
-    stream.write_all(b"\n")?;
+    let gone = |error: io::Error| {
+        let ends = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
+        if ends.contains(&error.kind()) { Ok(0) } else { Err(error) }
+    };
+    // Who is turned away may find the other end closed before it has said anything.
+    stream.write_all(format!("{line}\n").as_bytes()).map(|()| 0).or_else(gone)?;
     let mut answer = String::new();
-    BufReader::new(stream.take(ANSWER_MAX)).read_line(&mut answer)?;
+    BufReader::new(stream.take(ANSWER_MAX)).read_line(&mut answer).or_else(gone)?;
     reply(&answer).ok_or_else(|| {
         let what = match answer.as_str() {
             "" => "the master closed without an answer: it turned us away, or ended",

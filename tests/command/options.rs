@@ -37,6 +37,8 @@ const PROOFS: &[(&str, fn())] = &[
     ("rate_limit", rate_limit),
     ("rate_window", rate_window),
     ("rate_clients", rate_clients),
+    ("no_new_privs", no_new_privs),
+    ("pin_cpus", pin_cpus),
 ];
 
 /// Options whose effect no client of `ringfort serve` can bring about. Their proofs are next to the
@@ -647,4 +649,28 @@ fn mode() {
     };
     assert!(served("shared"));
     assert!(!served("centralized"));
+}
+
+/// A field of /proc/PID/status of the first worker.
+fn field_of_worker(options: &str, name: &str) -> String {
+    let server = Server::start(&format!("--workers 1 {options}"));
+    await_workers(&mut server.connect(), |workers| workers.len() == 1);
+    let path = format!("/proc/{}/status", server.worker_pids()[0]);
+    let status = std::fs::read_to_string(path).unwrap();
+    let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.unwrap().trim().to_owned()
+}
+
+#[test]
+fn no_new_privs() {
+    assert_eq!(field_of_worker("", "NoNewPrivs"), "1");
+    assert_eq!(field_of_worker("--no-new-privs false", "NoNewPrivs"), "0");
+}
+
+#[test]
+fn pin_cpus() {
+    let cpus = |options| field_of_worker(options, "Cpus_allowed_list");
+    assert!(cpus("--pin-cpus true").parse::<u32>().is_ok(), "one CPU");
+    let ours = std::fs::read_to_string("/proc/self/status").unwrap();
+    assert!(ours.contains(&format!("Cpus_allowed_list:\t{}\n", cpus(""))), "all of ours");
 }

@@ -103,7 +103,8 @@ impl Server {
         fs::read_to_string(self.folder.join("log")).expect("its file is there")
     }
 
-    fn output(&self) -> String {
+    /// Everything it has printed so far.
+    pub(crate) fn output(&self) -> String {
         fs::read_to_string(self.folder.join("out")).expect("its file is there")
     }
 
