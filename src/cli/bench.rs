@@ -296,7 +296,8 @@ fn slo(value: &str) -> Result<Slo, Usage> {
     let wrong = || wrong("slo", value, "a percentile and its limit, such as p99=5ms or max=1s");
     let (name, limit) = value.split_once('=').ok_or_else(wrong)?;
     let quantile = match name.strip_prefix('p') {
-        Some(part) => float(part).map(|percent| percent / 100.0),
+        // 99.9 has no exact form: what is meant has at most six places.
+        Some(part) => float(part).map(|percent| (percent * 1e6).round() / 1e8),
         None => (name == "max").then_some(1.0),
     };
     let quantile = quantile.filter(|quantile| (0.0..=1.0).contains(quantile)).ok_or_else(wrong)?;

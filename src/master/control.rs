@@ -67,6 +67,8 @@ impl<I: Io + Processes> Master<I> {
             }
         }
         for (asker, answer) in std::mem::take(&mut self.answers) {
+            #[cfg(test)]
+            self.told.push((asker, answer.clone()));
             let line = json::answer(&answer).into_bytes();
             self.control.visitors.tell(&mut self.io, asker, line, now);
         }

@@ -139,6 +139,9 @@ pub struct Master<I> {
     control: Control,
     /// Ends of commands, for who asked.
     answers: Vec<(Asker, Answer)>,
+    /// All of them, for tests that have no visitor.
+    #[cfg(test)]
+    told: Vec<(Asker, Answer)>,
 }
 
 impl<I: Io + Processes> Master<I> {
@@ -179,6 +182,8 @@ impl<I: Io + Processes> Master<I> {
             calls,
             control: Control::new(admin),
             answers: Vec::new(),
+            #[cfg(test)]
+            told: Vec::new(),
         }
     }
 

@@ -62,6 +62,12 @@ fn every_option_is_taken_as_a_flag_a_variable_and_a_key() {
         ("trusted_proxies", "10.0.0.0/8,::1"),
         ("access_log", "/dev/null"),
         ("access_log_format", "json"),
+        ("control", "/tmp/x.sock"),
+        ("admin_address", "127.0.0.1:2"),
+        ("pid_file", "/tmp/x.pid"),
+        ("user", "nobody"),
+        ("group", "nogroup"),
+        ("umask", "027"),
     ];
     let choices = choices.map(|(name, value)| (name, value.to_owned()));
     let rows = Config::ROWS.iter().map(|row| (row.name, Config::default().get(row.name).unwrap()));

@@ -15,7 +15,7 @@ fn ask(stage: &mut Stage, number: u64, command: Command) -> Vec<(u64, Answer)> {
 }
 
 fn answers(stage: &mut Stage) -> Vec<(u64, Answer)> {
-    stage.master.answers.drain(..).map(|(Asker(number), answer)| (number, answer)).collect()
+    stage.master.told.drain(..).map(|(Asker(number), answer)| (number, answer)).collect()
 }
 
 /// The processes that live and were spawned for this.
