@@ -82,9 +82,15 @@ fn worker() {
     let (ours, theirs) = socket::seqpacket_pair().unwrap();
     let child = spawn(|| {
         let term = signal::become_worker().unwrap();
-        assert_eq!(blocked(), bit(signal::TERM), "a child of the application inherits no more");
+        let read = [signal::TERM, signal::USR1, signal::USR2];
+        let bits = read.iter().map(|number| bit(*number)).sum();
+        assert_eq!(blocked(), bits, "a child of the application inherits no more");
         scm::send_message(&theirs, b"ready", &[]).unwrap();
-        assert_eq!(next_signals(&term), [signal::TERM]);
+        let mut got = Vec::new();
+        while !got.contains(&signal::TERM) {
+            got.extend(next_signals(&term));
+        }
+        assert!(got.iter().all(|number| read.contains(number)), "{got:?}");
         17
     });
     assert!(raw::is_readable(&ours, SOON));
@@ -101,9 +107,9 @@ fn application_handler() {
     raw::set_handler(signal::USR1, false);
     let child = spawn(|| {
         let _term = signal::become_worker().unwrap();
-        let (caught, ignored) = (status("SigCgt:"), status("SigIgn:"));
-        assert_ne!(caught & bit(signal::USR1), 0);
-        assert_ne!(ignored & bit(signal::USR2), 0);
+        assert_ne!(status("SigCgt:") & bit(signal::USR1), 0);
+        // Its own handler gets the one; the other is read.
+        assert_eq!(blocked(), bit(signal::TERM) | bit(signal::USR2));
         0
     });
     assert_eq!(wait(&child), Exit::Code(0));

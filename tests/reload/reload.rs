@@ -60,7 +60,8 @@ fn a_hundred(mode: &str) {
     }
     println!("KiB: {kept:?}");
     // The room for a worker's message (1 MiB) is ours from the moment that the kernel writes to it.
-    assert!(kept[1] <= kept[0] + 2 * 1024, "{kept:?}");
+    // Each of the two workers and of their successors has such a room.
+    assert!(kept[1] <= kept[0] + 4 * 1024, "{kept:?}");
     let (code, log) = pool.server.stop();
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("epoch 130 serves"), "{log}");
