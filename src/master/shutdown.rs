@@ -1,7 +1,7 @@
 //! The end of a pool: stop accepting, hand over what is there, let the workers finish, count.
 
 use super::Master;
-use super::ledger::RefuseReason;
+use super::ledger::{self, RefuseReason, Report, WORKER_DIED};
 use super::supervise::Passing;
 use crate::event::Event;
 use crate::io::{Instant, Io, Kind, Op, Processes, Token};
@@ -67,7 +67,7 @@ impl Phase {
 impl<I: Io + Processes> Master<I> {
     /// Drain: say so, then finish what runs, then exit.
     pub(super) fn begin_drain(&mut self, now: Instant) {
-        self.before_drain = self.report();
+        self.before_drain = self.books();
         self.abort_operations(now);
         self.phase = Phase::LameDuck { until: now.after(self.ops.config.lame_duck()) };
         (self.events)(&Event::DrainBegan { timeout: self.drain_timeout });
@@ -81,6 +81,16 @@ impl<I: Io + Processes> Master<I> {
         self.phase = Phase::Settling { until, kill_at };
     }
 
+    /// The books as they stand when a drain begins. What was open in workers that are dead, and not
+    /// buried, was cut before it.
+    fn books(&self) -> Report {
+        let mut report = self.report();
+        let dead = self.processes.iter().filter(|(_, process)| process.dead);
+        let cut: u64 = dead.map(|(&line, _)| ledger::open_in(&self.board.line(line))).sum();
+        *report.cut.entry(WORKER_DIED).or_default() += cut;
+        report
+    }
+
     /// Stop now.
     pub(super) fn stop(&mut self, now: Instant) {
         (self.events)(&Event::Stopping);
@@ -89,7 +99,7 @@ impl<I: Io + Processes> Master<I> {
 
     fn end_now(&mut self, now: Instant) {
         if !self.phase.is_draining() {
-            self.before_drain = self.report();
+            self.before_drain = self.books();
             self.abort_operations(now);
         }
         if self.phase != Phase::Ending {

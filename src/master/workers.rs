@@ -4,9 +4,11 @@
 //! A slot is a place in the pool; a life is one process in it. A life is known by its line on the
 //! board, which no two lives share, so that a slot may have an old and a new one at a time.
 
+mod action;
 mod jitter;
 mod succession;
 
+pub use action::{Action, Death};
 pub use succession::{Role, Wanted};
 
 use crate::event::KillReason;
@@ -60,50 +62,6 @@ pub struct Life {
     boot_failure: Option<String>,
     /// How it ended.
     exit: Option<Exit>,
-}
-
-/// What to do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Fork a worker; then say `spawned` or `spawn_refused`.
-    Spawn {
-        /// For which slot.
-        slot: u32,
-        /// How often that was filled before.
-        generation: u32,
-        /// On which line of the board.
-        line: u32,
-        /// Of which epoch.
-        epoch: u32,
-        /// What for.
-        purpose: Purpose,
-    },
-    /// Kill this life.
-    Kill {
-        /// Its line.
-        line: u32,
-        /// Why.
-        reason: KillReason,
-        /// Whether it was not killed before: a KILL is repeated until the process is reaped.
-        first: bool,
-    },
-}
-
-/// What a death means.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Death {
-    /// Which slot is empty now.
-    pub slot: u32,
-    /// From fork to the end.
-    pub uptime: Duration,
-    /// Whether we had asked for it.
-    pub asked: bool,
-    /// Whether it never was ready.
-    pub booting: bool,
-    /// When the next one is spawned, if one is.
-    pub delay: Option<Duration>,
-    /// What it was to the slot.
-    pub role: Role,
 }
 
 /// The table.

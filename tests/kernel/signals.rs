@@ -83,7 +83,7 @@ fn worker() {
     let child = spawn(|| {
         let term = signal::become_worker().unwrap();
         let read = [signal::TERM, signal::USR1, signal::USR2];
-        let bits = read.iter().map(|number| bit(*number)).sum();
+        let bits: u64 = read.iter().map(|number| bit(*number)).sum();
         assert_eq!(blocked(), bits, "a child of the application inherits no more");
         scm::send_message(&theirs, b"ready", &[]).unwrap();
         let mut got = Vec::new();

@@ -99,7 +99,8 @@ fn failures(mode: &str) {
     pool.set_options(&options);
     pool.set_manners("");
     pool.reload();
-    assert_eq!(pool.server.stop().0, Some(0));
+    let (code, log) = pool.server.stop();
+    assert_eq!(code, Some(0), "{log}");
 }
 
 fn later_failure() {
