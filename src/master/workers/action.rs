@@ -1,5 +1,6 @@
 //! What the table of workers asks for, and what a death means. Pure.
 
+use super::Role;
 use crate::event::KillReason;
 use crate::io::Purpose;
 use std::time::Duration;
