@@ -96,6 +96,9 @@ fn failures(mode: &str) {
         assert_eq!(client.get("/").expect("the same connection").text(), "Hello, World!");
         assert!(pool.who().text().contains("\"epoch\":0"), "{why}");
     }
+    pool.set_options(&options);
+    pool.set_manners("");
+    pool.reload();
     let (code, log) = pool.server.stop();
     assert_eq!(code, Some(0), "{log}");
 }
