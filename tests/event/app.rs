@@ -1,7 +1,8 @@
 //! The applications under test, one for each kind of worker.
 #![expect(unsafe_code, reason = "poll(2), as an event loop that is not ours would call it")]
 
-use ringfort::http::{OwnedRequest, Response};
+use crate::protocols::Shout;
+use ringfort::http::{Handler, OwnedRequest, Response};
 use ringfort::server::raw::{Metadata, Socket};
 use ringfort::server::tasks::{Call, Sender, sleep};
 use ringfort::server::{Pending, RequestId, Server};
@@ -13,7 +14,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::thread;
@@ -65,18 +66,34 @@ fn serve(mut options: impl Iterator<Item = String>) -> Result<(), Error> {
             move |call| answer(call, Rc::clone(&shared))
         }),
         "raw" => pool.serve_raw(threads, handle),
+        "handler" => pool.serve_with(|_| Unwritten),
+        "protocol" => pool.serve_protocol(|_| Shout),
         _ => panic!("no kind is named {kind:?}"),
     }
 }
 
+/// A handler that says nothing of its own.
+struct Unwritten;
+
+impl Handler for Unwritten {}
+
 /// What the loops do with requests.
 #[derive(Default)]
 struct Answers {
+    worker_id: u32,
     held: Vec<RequestId>,
     gone: usize,
 }
 
+/// How often the application's loop was begun in this process.
+static RUNS: AtomicU32 = AtomicU32::new(0);
+
 impl Answers {
+    fn of(worker_id: u32) -> Self {
+        RUNS.fetch_add(1, Ordering::SeqCst);
+        Self { worker_id, ..Self::default() }
+    }
+
     fn take(&mut self, server: &mut Server, request: Pending) {
         let id = request.id();
         let text = match request.path() {
@@ -113,6 +130,7 @@ impl Answers {
                 "stopping".to_owned()
             }
             "/pid" => format!("{{\"pid\":{}}}", std::process::id()),
+            "/id" => format!("{} {}", self.worker_id, RUNS.load(Ordering::SeqCst)),
             "/pending" => format!("{} {}", server.has_pending_response(), self.held.len()),
             "/peer" => format!("{:?}", server.peer(id).map(|peer| peer.ip())),
             _ => format!("{} {} {}", request.method(), request.target(), request.body().len()),
@@ -148,8 +166,8 @@ fn add(server: &mut Server, id: RequestId) {
     });
 }
 
-fn plain_loop(_worker_id: u32, server: &mut Server) {
-    let mut answers = Answers::default();
+fn plain_loop(worker_id: u32, server: &mut Server) {
+    let mut answers = Answers::of(worker_id);
     while server.wait(None) {
         while let Some(request) = server.next_request() {
             answers.take(server, request);
@@ -158,8 +176,8 @@ fn plain_loop(_worker_id: u32, server: &mut Server) {
 }
 
 /// The same over the descriptor alone, as an event loop sees it: no timeout, no other wake-up.
-fn poll_loop(_worker_id: u32, server: &mut Server) {
-    let mut answers = Answers::default();
+fn poll_loop(worker_id: u32, server: &mut Server) {
+    let mut answers = Answers::of(worker_id);
     let notify = server.notify_fd().expect("a descriptor").as_raw_fd();
     while !server.is_done() {
         let mut watched = libc::pollfd { fd: notify, events: libc::POLLIN, revents: 0 };
@@ -181,8 +199,8 @@ fn poll_loop(_worker_id: u32, server: &mut Server) {
 }
 
 /// Theirs: asks again and again. It still ends when the worker has drained.
-fn polling_loop(_worker_id: u32, server: &mut Server) {
-    let mut answers = Answers::default();
+fn polling_loop(worker_id: u32, server: &mut Server) {
+    let mut answers = Answers::of(worker_id);
     while !server.is_done() {
         if server.has_request()
             && let Some(request) = server.next_request()
@@ -194,8 +212,8 @@ fn polling_loop(_worker_id: u32, server: &mut Server) {
 }
 
 /// Leaves its loop in the middle of it.
-fn short_loop(_worker_id: u32, server: &mut Server) {
-    let mut answers = Answers::default();
+fn short_loop(worker_id: u32, server: &mut Server) {
+    let mut answers = Answers::of(worker_id);
     while server.wait(None) {
         while let Some(request) = server.next_request() {
             let leaves = request.path() == "/leave";

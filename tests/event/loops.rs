@@ -4,6 +4,7 @@ use crate::client::{Client, PATIENCE};
 use crate::harness::Case;
 use crate::raw::signal;
 use crate::server::{Server, eventually};
+use std::collections::BTreeSet;
 
 pub(crate) const CASES: &[Case] = &[
     ("loops::plain::answers_in_any_order_between_connections", || any_order("loop")),
@@ -27,6 +28,7 @@ pub(crate) const CASES: &[Case] = &[
     ("loops::a_loop_that_is_left_answers_503", a_loop_that_is_left_answers_503),
     ("loops::p1_connections_are_counted", p1_connections_are_counted),
     ("loops::p6_a_polling_loop_ends_on_term", p6_a_polling_loop_ends_on_term),
+    ("loops::each_worker_runs_once_with_its_own_id", each_worker_runs_once_with_its_own_id),
     ("loops::p12_every_loop_serves_in_every_mode", p12_every_loop_serves_in_every_mode),
 ];
 
@@ -252,5 +254,20 @@ fn p12_every_loop_serves_in_every_mode() {
             // Timeouts too run everywhere.
             assert!(client.is_closed());
         });
+    }
+}
+
+fn each_worker_runs_once_with_its_own_id() {
+    for (kind, mode) in [("loop", "shared"), ("poll", "centralized")] {
+        let server = Server::bad(&format!("--workers 3 --mode {mode} --kind {kind}"));
+        server.await_ready(3);
+        let mut seen = BTreeSet::new();
+        // In shared mode the kernel picks: ask until all have been picked.
+        eventually("an answer of each", PATIENCE, || {
+            seen.insert(server.connect().get("/id").expect("an answer").text());
+            (seen.len() == 3).then_some(())
+        });
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["0 1", "1 1", "2 1"], "{kind}");
+        assert_eq!(server.stop().0, Some(0));
     }
 }
