@@ -5,7 +5,7 @@ use crate::protocols::Shout;
 use ringfort::http::{Handler, OwnedRequest, Response};
 use ringfort::server::raw::{Metadata, Socket};
 use ringfort::server::tasks::{Call, Sender, sleep};
-use ringfort::server::{Pending, RequestId, Server};
+use ringfort::server::{Pending, RequestId, Server, Ticket};
 use ringfort::{Config, Error, Pool};
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -59,7 +59,10 @@ fn serve(mut options: impl Iterator<Item = String>) -> Result<(), Error> {
     match kind.as_str() {
         "loop" => pool.run_workers(plain_loop),
         "poll" => pool.run_workers(poll_loop),
+        "edge" => pool.run_workers(edge_loop),
+        "one" => pool.run_workers(one_loop),
         "polling" => pool.run_workers(polling_loop),
+        "stubborn" => pool.run_workers(stubborn_loop),
         "short" => pool.run_workers(short_loop),
         "async" => pool.serve_async(|_| {
             let shared = Rc::new(Shared::default());
@@ -82,6 +85,9 @@ impl Handler for Unwritten {}
 struct Answers {
     worker_id: u32,
     held: Vec<RequestId>,
+    kept: Vec<Ticket>,
+    /// Tickets that were ever taken.
+    tickets: usize,
     gone: usize,
 }
 
@@ -107,7 +113,19 @@ impl Answers {
                 }
                 format!("released {count}, gone {}", self.gone)
             }
-            "/thread" | "/lost" | "/dies" => return take_ticket(server, request),
+            "/thread" | "/lost" | "/dies" | "/after" => {
+                self.tickets += 1;
+                return take_ticket(server, request);
+            }
+            "/keep" => {
+                self.tickets += 1;
+                return self.kept.extend(server.ticket(id));
+            }
+            "/tickets" => self.tickets.to_string(),
+            "/drop" => format!("dropped {}", self.kept.drain(..).count()),
+            "/ticket-panic" => {
+                return server.ticket(id).expect("owed").answer(|_| panic!("as asked"));
+            }
             "/twice" => {
                 let first = server.respond(id, |response| response.text("first"));
                 let second = server.respond(id, |response| response.text("second"));
@@ -145,6 +163,11 @@ fn take_ticket(server: &mut Server, request: Pending) {
     spawn(move || match request.path() {
         "/thread" => ticket.answer(move |response| response.text("from a thread")),
         "/lost" => drop(ticket),
+        // Long after whoever asked.
+        "/after" => {
+            thread::park_timeout(Duration::from_millis(300));
+            ticket.answer(|response| response.text("after"));
+        }
         _ => panic!("with the ticket in its hand: {ticket:?}"),
     });
 }
@@ -198,6 +221,52 @@ fn poll_loop(worker_id: u32, server: &mut Server) {
     }
 }
 
+/// The same with epoll, edge triggered: each edge is seen once.
+fn edge_loop(worker_id: u32, server: &mut Server) {
+    let mut answers = Answers::of(worker_id);
+    let notify = server.notify_fd().expect("a descriptor").as_raw_fd();
+    // SAFETY: no pointers.
+    let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    let events = (libc::EPOLLIN | libc::EPOLLET) as u32;
+    let mut event = libc::epoll_event { events, u64: 0 };
+    // SAFETY: reads a local.
+    let added = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, notify, &raw mut event) };
+    assert_eq!(added, 0);
+    while !server.is_done() {
+        // SAFETY: fills a local.
+        let _ = unsafe { libc::epoll_wait(epoll, &raw mut event, 1, -1) };
+        while let Some(request) = server.next_request() {
+            answers.take(server, request);
+        }
+    }
+}
+
+/// Takes one request each time the descriptor is readable, and never asks for more.
+fn one_loop(worker_id: u32, server: &mut Server) {
+    let mut answers = Answers::of(worker_id);
+    let notify = server.notify_fd().expect("a descriptor").as_raw_fd();
+    while !server.is_done() {
+        let mut watched = libc::pollfd { fd: notify, events: libc::POLLIN, revents: 0 };
+        // SAFETY: reads and fills one local.
+        let _ = unsafe { libc::poll(&raw mut watched, 1, -1) };
+        if let Some(request) = server.next_request() {
+            answers.take(server, request);
+        }
+    }
+}
+
+/// Does not hear that it is to end.
+fn stubborn_loop(worker_id: u32, server: &mut Server) {
+    let mut answers = Answers::of(worker_id);
+    loop {
+        let _ = server.wait(Some(Duration::from_millis(1)));
+        if let Some(request) = server.next_request() {
+            answers.take(server, request);
+        }
+        thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
 /// Theirs: asks again and again. It still ends when the worker has drained.
 fn polling_loop(worker_id: u32, server: &mut Server) {
     let mut answers = Answers::of(worker_id);
@@ -240,6 +309,15 @@ struct Guard(Rc<Shared>);
 impl Drop for Guard {
     fn drop(&mut self) {
         self.0.cancelled.set(self.0.cancelled.get() + 1);
+    }
+}
+
+/// Panics when it goes.
+struct BadDrop;
+
+impl Drop for BadDrop {
+    fn drop(&mut self) {
+        panic!("as asked");
     }
 }
 
@@ -289,6 +367,17 @@ async fn answer(mut call: Call, shared: Rc<Shared>) -> Result<Response, String> 
         "/body" | "/unread" | "/slow-body" => read_body(&mut call, &shared, &mut response).await,
         "/stream" => response.stream(call.stream(|sender| produce(sender, 3))),
         "/large" => response.stream(call.stream(|sender| produce(sender, 40_000))),
+        "/stream-panic" => response.stream(call.stream(|mut sender: Sender| async move {
+            sender.send("begin\n").await;
+            sleep(Duration::from_millis(1)).await;
+            if true {
+                panic!("the password is hunter2");
+            }
+        })),
+        "/bad-drop" => {
+            let _bad = BadDrop;
+            std::future::pending::<()>().await;
+        }
         "/endless" => response.stream(call.stream(move |mut sender: Sender| async move {
             let _guard = Guard(shared);
             sender.send("begin\n").await;
