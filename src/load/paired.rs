@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn a_planted_slowdown_of_a_tenth_is_found() {
         // Spikes in 4 of 25 rounds of A against itself raise the floor above it: rare.
-        for (noise, least) in [(0.01, 990), (0.02, 990), (0.04, 950)] {
+        for (noise, least) in [(0.01, 950), (0.02, 950), (0.04, 950)] {
             let found = verdicts(1000, noise, 0.10, Verdict::Higher);
             assert!(found >= least, "{found} at {noise}");
             let found = verdicts(1000, noise, -0.10, Verdict::Lower);
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn rounds_that_may_disagree() {
-        // By the binomial distribution: 2·2⁻¹² = 0.0005, and of 25: 2·(1+25+300+2300)·2⁻²⁵ = 0.00016.
+        // By the binomial distribution: 2·2⁻¹² = 0.0005; 2·(1+25+300+2300)·2⁻²⁵ = 0.00016.
         let cuts = [12, 13, 15, 16, 20, 25, 100].map(cut);
         assert_eq!(cuts, [0, 0, 0, 0, 2, 3, 32]);
     }

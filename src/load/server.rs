@@ -30,9 +30,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 const BOOT: Duration = Duration::from_secs(10);
 
 impl Server {
-    /// Forks one of ours, which answers every request with `Hello, World!`; returns when it listens.
-    /// `cpus`: where it may run; empty: anywhere. Call it before
-    /// any thread is started: only a process with one thread may fork.
+    /// Forks one of ours, which answers all with `Hello, World!`; returns when it listens. `cpus`:
+    /// where it may run; empty: anywhere. Call it before any thread is started: only a process with
+    /// one thread may fork.
     ///
     /// # Errors
     ///
