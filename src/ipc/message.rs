@@ -29,6 +29,8 @@ pub enum MessageType {
     Shutdown,
     /// `serve`: a successor reads its listeners from now on.
     Serve,
+    /// `ping`: turn; that alone is the answer.
+    Ping,
     /// `reload`.
     Reload,
     /// A type that this build does not know: kept, never fatal.
@@ -49,6 +51,7 @@ impl MessageType {
             Self::ConfigRead => "config_read",
             Self::Shutdown => "shutdown",
             Self::Serve => "serve",
+            Self::Ping => "ping",
             Self::Reload => "reload",
             Self::Other(name) => name,
         }
@@ -67,6 +70,7 @@ impl MessageType {
             "config_read" => Self::ConfigRead,
             "shutdown" => Self::Shutdown,
             "serve" => Self::Serve,
+            "ping" => Self::Ping,
             "reload" => Self::Reload,
             _ => Self::Other(name.to_owned()),
         }
@@ -134,6 +138,12 @@ impl Message {
     #[must_use]
     pub fn serve(timestamp: f64) -> Self {
         Self::new(MessageType::Serve, Map::new(), timestamp)
+    }
+
+    /// Turn; that alone is the answer.
+    #[must_use]
+    pub fn ping(timestamp: f64) -> Self {
+        Self::new(MessageType::Ping, Map::new(), timestamp)
     }
 
     /// The options that differ from those the pool began with, by name and value, and what only a
@@ -336,6 +346,7 @@ mod tests {
             (MessageType::WorkerMetrics, "worker_metrics"),
             (MessageType::ConfigRead, "config_read"),
             (MessageType::Serve, "serve"),
+            (MessageType::Ping, "ping"),
             (MessageType::Shutdown, "shutdown"),
             (MessageType::Reload, "reload"),
             (MessageType::Other("x".to_owned()), "x"),

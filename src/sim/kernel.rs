@@ -8,13 +8,14 @@ use super::trace::Trace;
 use super::{channel::Channel, net::Listener, net::Stream};
 use crate::io::{
     Address, Buf, Child, Completion, Connects, Errno, Exit, Fd, Half, Instant, Io, Kind, Op, Owned,
-    Processes, SendNow, Signal, Token, WorkerPlan,
+    Processes, RunState, SendNow, Signal, Token, Usage, WorkerPlan,
 };
 use crate::ipc::board::Board;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
+use std::time::Duration;
 
 /// A file: what descriptors, messages in flight and operations refer to. Numbers are not reused.
 pub(super) type FileId = usize;
@@ -63,6 +64,8 @@ pub enum Bug {
     StaleGeneration,
     /// An answer is sent once more.
     DoubleSend,
+    /// A worker does not see that what it had not begun was taken from it.
+    LostRevocation,
 }
 
 const PLANTED: Ratio = Ratio::new(1, 20);
@@ -480,6 +483,25 @@ impl Processes for Kernel {
     /// Memory is not simulated.
     fn memory(&mut self, _: u32, _: bool) -> Option<u64> {
         None
+    }
+
+    /// # Difference to Linux
+    ///
+    /// A turn takes no time: nobody is ever seen running.
+    fn usage(&mut self, pid: u32) -> Option<Usage> {
+        self.call();
+        let state = self.state.borrow();
+        let process = state.processes.get(usize::try_from(pid).ok()?)?;
+        let stopped = process.stopped_until > state.now;
+        let state = if stopped { RunState::Stopped } else { RunState::Waiting };
+        Some(Usage { state, cpu: Duration::ZERO })
+    }
+
+    fn has_arrivals(&mut self, listener: &Fd) -> bool {
+        self.call();
+        let state = self.state.borrow();
+        let body = state.body(state.of(self.pid, listener));
+        matches!(body, Some(Body::Listener(listener)) if !listener.backlog.is_empty())
     }
 
     /// # Difference to Linux
