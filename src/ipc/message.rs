@@ -7,6 +7,9 @@ use std::time::Duration;
 /// Most bytes of a message on the channel between master and worker.
 pub const CONTROL_MAX: usize = 1024;
 
+/// Most bytes of the one message that is longer: the options that a throw-away child has read.
+pub const CONFIG_MAX: usize = 64 * 1024;
+
 /// What a message is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MessageType {

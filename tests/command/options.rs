@@ -49,7 +49,7 @@ const ELSEWHERE: [&str; 15] = [
     "boot_timeout",
     // src/system/tests.rs: the CPUs of a process can be counted wherever tests run.
     "fallback_cpus",
-    // tests/security: only a worker that has gone astray says so much.
+    // tests/process/messages: what an application says is longer.
     "message_max",
     // tests/process: a worker must hang.
     "watchdog_timeout",
