@@ -472,10 +472,42 @@ fn a_double_send_is_found() {
     check_found(Bug::DoubleSend);
 }
 
-/// What a stopped worker had not begun is answered by another, and by it too when it goes on.
+/// Workers that stop again and again, for up to six seconds, and nothing else that goes wrong.
+fn stopping(seed: u64, shared: bool) -> Plan {
+    Plan {
+        shared,
+        workers: 3,
+        clients: 24,
+        sizes: Sizes::default(),
+        faults: FaultPlan { worker_stopped: Ratio::new(4, 1000), ..FaultPlan::NONE },
+        end: End::Served,
+        commands: Vec::new(),
+        ..Plan::new(seed)
+    }
+}
+
+#[test]
+fn what_a_stopped_worker_had_not_begun_is_answered_once() {
+    for shared in [false, true] {
+        let reports = (0..SEEDS_TO_FIND).map(|seed| {
+            let outcome =
+                run(stopping(seed, shared)).unwrap_or_else(|what| panic!("{seed}: {what}"));
+            outcome.report.expect("the master lives")
+        });
+        let (rescued, killed) =
+            reports.fold((0, 0), |(r, k), report| (r + report.rescued, k + report.killed));
+        println!("shared={shared}: rescued={rescued} killed={killed}");
+        assert!(shared || rescued > 0, "nothing was in transit to one that stopped");
+        assert!(killed > 0, "none was stopped for so long");
+    }
+}
+
+/// It is answered by another, and by the stopped one too when that goes on.
 #[test]
 fn a_lost_revocation_is_found() {
-    check_found(Bug::LostRevocation);
+    let bug = Some(Bug::LostRevocation);
+    let fails = |seed: u64| run(Plan { bug, ..stopping(seed, false) }).is_err();
+    assert!((0..SEEDS_TO_FIND).any(fails), "{bug:?} is not found");
 }
 
 /// One connection in centralized mode, from its arrival to its last descriptor.

@@ -619,8 +619,8 @@ mod tests {
         after.since(&report);
         assert!(!after.is_clean());
         let want = "accepted=3 served=1 refused=0 cut=2 open=0 reset=1 worker_died=1 \
-                    redispatched=0 rescued=0 handed_back=0 deaths=1 killed=0 drained_served=0 drained_cut=1 \
-                    probes=0";
+                    redispatched=0 rescued=0 handed_back=0 deaths=1 killed=0 drained_served=0 \
+                    drained_cut=1 probes=0";
         assert_eq!(after.to_string(), want);
     }
 }

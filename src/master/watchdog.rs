@@ -120,7 +120,7 @@ impl Watchdog {
         self.watched.get(&line).is_some_and(|watched| watched.suspicion.is_some())
     }
 
-    /// A look begins, if it is time: `false` if not. `exists`: whether a worker is to be watched on.
+    /// A look begins, if it is time: `false` if not. `exists`: whether a worker is watched on.
     pub fn begin(&mut self, now: Instant, exists: impl Fn(u32) -> bool) -> bool {
         let Some(due) = self.next_look.filter(|due| *due <= now) else { return false };
         self.watched.retain(|&line, _| exists(line));
@@ -234,7 +234,6 @@ mod tests {
             if let Some(action) = watchdog.look(0, facts(look), now) {
                 seen.push(format!("{look}:{action:?}"));
             }
-            // What waits was served by others: it hangs nevertheless.
             watchdog.end(now);
             if watchdog.next_look().is_none() {
                 seen.push(format!("{look}:asleep"));

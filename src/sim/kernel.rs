@@ -7,15 +7,14 @@ use super::ring::{InFlight, Work};
 use super::trace::Trace;
 use super::{channel::Channel, net::Listener, net::Stream};
 use crate::io::{
-    Address, Buf, Child, Completion, Connects, Errno, Exit, Fd, Half, Instant, Io, Kind, Op, Owned,
-    Processes, RunState, SendNow, Signal, Token, Usage, WorkerPlan,
+    Address, Buf, Completion, Connects, Errno, Fd, Half, Instant, Io, Kind, Op, Owned, SendNow,
+    Token,
 };
 use crate::ipc::board::Board;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
-use std::time::Duration;
 
 /// A file: what descriptors, messages in flight and operations refer to. Numbers are not reused.
 pub(super) type FileId = usize;
@@ -216,8 +215,8 @@ thread_local! {
 /// The kernel as one process sees it.
 #[derive(Debug)]
 pub struct Kernel {
-    state: Rc<RefCell<State>>,
-    pid: ProcessId,
+    pub(super) state: Rc<RefCell<State>>,
+    pub(super) pid: ProcessId,
     /// The provided buffers: they are this process's memory.
     memory: Vec<Vec<u8>>,
     /// Only for [`Bug::StaleGeneration`]: receives that ended, by slot.
@@ -232,7 +231,7 @@ impl Kernel {
     }
 
     /// Every system call passes here: a process can be killed in any of them.
-    fn call(&self) {
+    pub(super) fn call(&self) {
         let mut state = self.state.borrow_mut();
         if let Some((pid, calls)) = state.doom
             && pid == self.pid
@@ -419,95 +418,5 @@ impl Connects for Kernel {
         let op = InFlight { token, target, work, serial: state.serial, ready: None };
         state.queue(self.pid, op);
         Ok(fd)
-    }
-}
-
-impl Processes for Kernel {
-    fn spawn(&mut self, plan: WorkerPlan<'_>) -> Result<Child, Errno> {
-        self.call();
-        self.state.borrow_mut().spawn(self.pid, &plan)
-    }
-
-    fn signal(&mut self, pidfd: &Fd, signal: Signal) -> Result<(), Errno> {
-        self.call();
-        let mut state = self.state.borrow_mut();
-        let target = state.process_of(self.pid, pidfd);
-        state.signal(target, signal)
-    }
-
-    fn reap(&mut self, pidfd: &Fd) -> Option<Exit> {
-        self.call();
-        let mut state = self.state.borrow_mut();
-        let target = state.process_of(self.pid, pidfd);
-        state.reap(self.pid, target)
-    }
-
-    /// # Difference to Linux
-    ///
-    /// There are no strangers here.
-    fn reap_stranger(&mut self) -> bool {
-        false
-    }
-
-    /// Application messages are not simulated: a master with mail is run on the real kernel.
-    fn stream_pair(&mut self) -> Result<(Fd, Fd), Errno> {
-        Err(Errno::Denied)
-    }
-
-    fn spare(&mut self) -> Result<Fd, Errno> {
-        self.call();
-        let mut state = self.state.borrow_mut();
-        let file = state.file(Body::Null);
-        state.install(self.pid, file, None).inspect_err(|_| state.release(file))
-    }
-
-    /// # Difference to Linux
-    ///
-    /// A pool has one address here, and all listeners are of its group.
-    fn listen(&mut self, _: u16) -> Result<Fd, Errno> {
-        self.call();
-        let mut state = self.state.borrow_mut();
-        let file = state.file(Body::Listener(Listener::default()));
-        let fd = state.install(self.pid, file, None).inspect_err(|_| state.release(file))?;
-        state.listeners.push(file);
-        Ok(fd)
-    }
-
-    fn pair(&mut self) -> Result<(Fd, Fd), Errno> {
-        self.call();
-        self.state.borrow_mut().own_pair(self.pid)
-    }
-
-    /// # Difference to Linux
-    ///
-    /// Memory is not simulated.
-    fn memory(&mut self, _: u32, _: bool) -> Option<u64> {
-        None
-    }
-
-    /// # Difference to Linux
-    ///
-    /// A turn takes no time: nobody is ever seen running.
-    fn usage(&mut self, pid: u32) -> Option<Usage> {
-        self.call();
-        let state = self.state.borrow();
-        let process = state.processes.get(usize::try_from(pid).ok()?)?;
-        let stopped = process.stopped_until > state.now;
-        let state = if stopped { RunState::Stopped } else { RunState::Waiting };
-        Some(Usage { state, cpu: Duration::ZERO })
-    }
-
-    fn has_arrivals(&mut self, listener: &Fd) -> bool {
-        self.call();
-        let state = self.state.borrow();
-        let body = state.body(state.of(self.pid, listener));
-        matches!(body, Some(Body::Listener(listener)) if !listener.backlog.is_empty())
-    }
-
-    /// # Difference to Linux
-    ///
-    /// There is one user, root.
-    fn peer_user(&mut self, _: &Fd) -> Option<u32> {
-        Some(0)
     }
 }
