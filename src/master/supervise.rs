@@ -193,6 +193,7 @@ impl<I: Io + Processes> Master<I> {
             MessageType::ConnectionClosed | MessageType::WorkerMetrics => {}
             MessageType::Shutdown
             | MessageType::Serve
+            | MessageType::Ping
             | MessageType::ConfigRead
             | MessageType::Reload
             | MessageType::Other(_) => {
@@ -207,6 +208,7 @@ impl<I: Io + Processes> Master<I> {
             && let Some(process) = self.processes.get(&line)
         {
             (self.events)(&Event::WorkerReady { slot, pid: process.pid, boot });
+            self.watchdog.wake(line, now);
             if self.workers.life(line).is_some_and(|life| life.role == Role::Candidate) {
                 self.candidate_ready(slot);
             }
