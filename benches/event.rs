@@ -2,7 +2,8 @@
 //! loop, and the same over `notify_fd` and epoll, each beside the handler inline, in turns. CPU of
 //! all server processes per request, and the time from the last byte in to the first byte out.
 //!
-//! `cargo bench --bench event [-- NAME…]`; `ROUNDS=5 SECONDS=2`.
+//! `cargo bench --bench event [-- NAME…]`; `ROUNDS=5 SECONDS=2`; `--save-baseline NAME`,
+//! `--baseline NAME`.
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 #[expect(dead_code, reason = "each bench uses a part of it")]
@@ -25,7 +26,7 @@ const fn kind(
     name: &'static str,
     command: fn(&Setup) -> Option<std::process::Command>,
 ) -> Contender {
-    Contender { name, command, foreign: false }
+    Contender { name, command, foreign: false, workers: 1 }
 }
 
 /// How they are asked. Paced, the client records each answer's time; it never sleeps, so that its
@@ -41,7 +42,7 @@ fn main() -> Result<(), String> {
     if support::has_served() {
         return Ok(());
     }
-    let settings = Settings::start();
+    let settings = Settings::start()?;
     let mut ring = Ring::new().map_err(|error| format!("io_uring: {error}"))?;
     for (name, plan) in SCENARIOS.iter().filter(|(name, _)| settings.wants(name)) {
         let mut samples: [Vec<Sample>; KINDS.len()] = Default::default();
@@ -51,9 +52,9 @@ fn main() -> Result<(), String> {
                 own.push(sample.map_err(|error| format!("{name}, {}: {error}", kind.name))?);
             }
         }
-        print_table(name, &samples);
+        print_table(&settings, name, &samples);
     }
-    Ok(())
+    settings.baseline.write()
 }
 
 fn measure(
@@ -68,7 +69,7 @@ fn measure(
 }
 
 /// Medians with least and most; ratios pair by pair, of the same round.
-fn print_table(name: &str, samples: &[Vec<Sample>]) {
+fn print_table(settings: &Settings, name: &str, samples: &[Vec<Sample>]) {
     println!("\n{name}");
     println!(
         "  {:<9} {:>8} {:>15} {:>9} {:>13} {:>8} {:>13} {:>8} {:>13}",
@@ -99,6 +100,7 @@ fn print_table(name: &str, samples: &[Vec<Sample>]) {
                 print!(" {middle:>8.1} {:>13}", format!("{low:.1}–{high:.1}"));
             }
         }
-        println!();
+        let cpus: Vec<f64> = own.iter().map(|sample| sample.cpu).collect();
+        println!(" {}", settings.baseline.figure(&format!("{name}/{}/µs", kind.name), &cpus));
     }
 }

@@ -1,5 +1,7 @@
 //! What the benches share: the floor, the load client, servers as children, rounds and tables.
 
+pub(crate) mod baseline;
+pub(crate) mod ends;
 pub(crate) mod engine;
 pub(crate) mod floor;
 pub(crate) mod load;

@@ -76,8 +76,13 @@ pub(crate) fn kill_group(group: i32) {
 
 /// SIGKILL to one process of a group of ours.
 pub(crate) fn kill(pid: i32) -> io::Result<()> {
+    signal(pid, libc::SIGKILL)
+}
+
+/// A signal to one process of a group of ours.
+pub(crate) fn signal(pid: i32, number: i32) -> io::Result<()> {
     // SAFETY: takes numbers.
-    checked(unsafe { libc::kill(pid, libc::SIGKILL) }).map(drop)
+    checked(unsafe { libc::kill(pid, number) }).map(drop)
 }
 
 /// CPU time of a process, all its threads included, to the nanosecond: user, system, and what

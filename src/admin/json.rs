@@ -96,6 +96,7 @@ fn report_of(report: &Report) -> Value {
         "refused_by_reason": report.refused,
         "cut_by_reason": report.cut,
         "redispatched": report.redispatched,
+        "rescued": report.rescued,
         "deaths": report.deaths,
         "killed": report.killed,
     })

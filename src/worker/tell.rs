@@ -86,9 +86,8 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             self.timers.set(key, &mut connection.timer, next.deadline, next.exact);
         }
         connection.resume = next.again || next.flushed;
-        let has_output = connection.dirty != NOT_DIRTY || connection.backlog.is_some();
         if connection.resume {
-            if has_output {
+            if connection.has_output() {
                 self.eager = true;
             } else {
                 self.resume.push(key);

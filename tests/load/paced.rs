@@ -212,8 +212,7 @@ fn large_bodies_go_up_and_down_whole() {
 }
 
 /// Starved: the client's only CPU is shared with sixteen threads that never sleep, so that each
-/// reply is there long before the client has its turn, however slow the server is on a busy
-/// machine.
+/// reply is there long before the client has its turn, however slow the server is.
 #[test]
 fn a_client_that_gets_no_cpu_is_caught() {
     let allowed = ringfort::sys::cpu::allowed();
