@@ -118,7 +118,8 @@ pub(crate) struct Sample {
     pub(crate) cpu: f64,
     master: f64,
     rate: f64,
-    latencies: Vec<u64>,
+    /// Of a paced plan, in nanoseconds, sorted.
+    pub(crate) latencies: Vec<u64>,
     /// Of one answer.
     bytes: usize,
 }
@@ -258,7 +259,7 @@ fn print_row(
 }
 
 /// In microseconds, by nearest rank.
-fn percentile(sorted: &[u64], percent: usize) -> Option<f64> {
+pub(crate) fn percentile(sorted: &[u64], percent: usize) -> Option<f64> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).map(|nanos| *nanos as f64 / 1e3)
 }

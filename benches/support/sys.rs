@@ -134,6 +134,26 @@ pub(crate) fn close(fd: i32) {
     unsafe { libc::close(fd) };
 }
 
+/// An epoll that watches one descriptor, level triggered.
+pub(crate) fn epoll(watched: &impl AsRawFd) -> io::Result<OwnedFd> {
+    // SAFETY: takes a number.
+    let epoll = checked(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+    // SAFETY: it is new and has no other owner.
+    let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
+    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+    let (owner, fd) = (epoll.as_raw_fd(), watched.as_raw_fd());
+    // SAFETY: the event is ours.
+    checked(unsafe { libc::epoll_ctl(owner, libc::EPOLL_CTL_ADD, fd, &raw mut event) })?;
+    Ok(epoll)
+}
+
+/// Sleeps until it is readable.
+pub(crate) fn epoll_wait(epoll: &OwnedFd) {
+    let mut event = libc::epoll_event { events: 0, u64: 0 };
+    // SAFETY: room for one event. A signal ends it early, which does no harm.
+    unsafe { libc::epoll_wait(epoll.as_raw_fd(), &raw mut event, 1, -1) };
+}
+
 /// A pair of sockets that keep the borders of messages.
 pub(crate) fn seqpacket() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut pair = [0; 2];

@@ -26,6 +26,8 @@ mod spawn;
 mod supervise;
 mod transact;
 pub mod trial;
+mod watch;
+pub mod watchdog;
 pub mod workers;
 
 use crate::admin;
@@ -54,6 +56,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 use supervise::Process;
+use watchdog::Watchdog;
 use workers::Workers;
 
 /// A listener that the master holds.
@@ -117,6 +120,7 @@ pub struct Master<I> {
     pending: Pending,
     ledger: Ledger,
     balancer: Guard,
+    watchdog: Watchdog,
     mail: Option<MasterMail>,
     accepting: Accepting,
     phase: Phase,
@@ -166,6 +170,7 @@ impl<I: Io + Processes> Master<I> {
             pending: Pending::new(pending_max, config.pending_timeout()),
             ledger: Ledger::default(),
             balancer: Guard::new(balancer),
+            watchdog: Watchdog::new(config.watchdog_timeout()),
             mail: None,
             accepting: Accepting::default(),
             phase: Phase::Starting,
@@ -215,6 +220,7 @@ impl<I: Io + Processes> Master<I> {
         self.refusals.sent(&mut self.io);
         self.settle(now);
         self.attend(now);
+        self.watch(now);
         self.supervise(now);
         self.operate(now);
         self.expire(now);
@@ -296,6 +302,7 @@ impl<I: Io + Processes> Master<I> {
         let processes = self.processes.values().filter_map(Process::next_deadline);
         [
             self.workers.next_deadline(),
+            self.watchdog.next_look(),
             self.pending.next_deadline(),
             self.refusals.next_deadline(),
             self.refusals.is_sending().then_some(now),

@@ -49,3 +49,4 @@ pub mod shm;
 pub mod signal;
 pub mod socket;
 mod spawn;
+pub mod watch;

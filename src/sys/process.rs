@@ -202,6 +202,7 @@ fn kill_and_reap(pid: libc::pid_t) {
 pub fn signal(pidfd: &Fd, signal: Signal) -> Result<(), Errno> {
     let number = match signal {
         Signal::Term => libc::SIGTERM,
+        Signal::Abort => libc::SIGABRT,
         Signal::Kill => libc::SIGKILL,
     };
     signal_number(pidfd, number)
