@@ -61,6 +61,7 @@ fn metrics_of(view: &View) -> Map<String, Value> {
         .collect();
     let metrics = json!({
         "architecture": view.architecture(),
+        "balancer": view.balancer,
         "total_workers": view.slots,
         "active_workers": view.serving(),
         "alive_workers": view.alive(),

@@ -84,8 +84,6 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             used += u64::from(self.leave(key));
         }
         self.pass_back();
-        // Whose answer leaves in this pass is let go at once after it, not at the next event.
-        self.eager |= self.back.until.is_some() && !self.dirty.is_empty();
         if !self.back.candidates.is_empty() || self.back.waiting.is_some() {
             self.back.retry_at = Some(self.now.after(SOON));
         }

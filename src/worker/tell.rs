@@ -74,6 +74,8 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         } else if end > start || self.body.is_some() {
             connection.dirty = u32::try_from(self.dirty.len()).unwrap_or(NOT_DIRTY);
             self.dirty.push(Dirty { key, start, end, body: self.body.take() });
+            // Once it has left, the connection may go to another worker.
+            self.eager |= self.back.until.is_some();
         }
     }
 

@@ -512,8 +512,9 @@ fn trusted_proxies() {
     assert_eq!(statuses(&nobody, 1, &forwarded("203.0.113.2")), [429]);
 }
 
+/// Theirs: there was none.
 #[test]
-fn access_log() {
+fn p17_an_access_log() {
     let path = std::env::temp_dir().join(format!("ringfort-access-{}", std::process::id()));
     let path = path.to_str().unwrap();
     let logged = |options: &str| {
