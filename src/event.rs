@@ -82,6 +82,56 @@ impl fmt::Display for ChannelFault {
     }
 }
 
+/// What becomes of a worker that hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hang {
+    /// Others serve what it has not begun.
+    Late {
+        /// How many connections on their way to it they get.
+        rescued: u64,
+    },
+    /// It turns again.
+    Back,
+    /// It goes on hanging: what is known of it. Next it is aborted, then killed.
+    Known {
+        /// What the kernel says that it does.
+        state: &'static str,
+        /// For how long it has been on a CPU.
+        cpu: Duration,
+        /// Its connections.
+        open: u64,
+        /// Its requests that are not answered.
+        active: u64,
+    },
+    /// It was sent ABRT, for a core dump.
+    Aborted,
+}
+
+impl Hang {
+    /// As part of a sentence.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Late { .. } => "is late",
+            Self::Back => "turns again",
+            Self::Known { .. } => "hangs",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
+impl fmt::Display for Hang {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late { rescued } => write!(f, ": given to others: {rescued}"),
+            Self::Known { state, cpu, open, active } => {
+                write!(f, " {state}, cpu={cpu:?} open={open} active={active}")
+            }
+            Self::Back | Self::Aborted => Ok(()),
+        }
+    }
+}
+
 /// Something that happened in the pool. `Display` is one line without a newline, whatever a worker
 /// said.
 #[derive(Clone, Debug, PartialEq)]
@@ -190,44 +240,14 @@ pub enum Event {
         /// How many connections.
         count: u64,
     },
-    /// A worker's loop does not turn though something waits for it: others serve what it has not
-    /// begun.
-    WorkerLate {
+    /// A worker's loop does not turn though something waits for it, or turns again.
+    WorkerHang {
         /// Which slot it fills.
         slot: u32,
         /// Its process.
         pid: u32,
-        /// How many connections on their way to it others get.
-        rescued: u64,
-    },
-    /// It turns again.
-    WorkerBack {
-        /// Which slot it fills.
-        slot: u32,
-        /// Its process.
-        pid: u32,
-    },
-    /// It hangs: what is known of it. If it goes on so, it is aborted and killed.
-    WorkerHangs {
-        /// Which slot it fills.
-        slot: u32,
-        /// Its process.
-        pid: u32,
-        /// What the kernel says that it does.
-        state: &'static str,
-        /// For how long it has been on a CPU.
-        cpu: Duration,
-        /// Its connections.
-        open: u64,
-        /// Its requests that are not answered.
-        active: u64,
-    },
-    /// It was sent ABRT, for a core dump.
-    WorkerAborted {
-        /// Which slot it fills.
-        slot: u32,
-        /// Its process.
-        pid: u32,
+        /// What is said of it, or done about it.
+        hang: Hang,
     },
     /// New workers are to take over: a reload, a rollback, another mode, recycling.
     TransactionBegan {
@@ -309,7 +329,7 @@ impl Event {
             | Self::TransactionBegan { .. }
             | Self::CommandEnded { ok: true, .. }
             | Self::WorkerRecycled { .. }
-            | Self::WorkerBack { .. }
+            | Self::WorkerHang { hang: Hang::Back, .. }
             | Self::Redispatched { .. } => Level::Info,
             Self::DrainEnded { report } if report.is_clean() => Level::Info,
             Self::WorkerExited { .. }
@@ -319,12 +339,11 @@ impl Event {
             | Self::Stopping
             | Self::DrainEnded { .. }
             | Self::MessageLost { .. }
-            | Self::WorkerLate { .. }
+            | Self::WorkerHang { hang: Hang::Late { .. }, .. }
             | Self::SpawnRefused { .. } => Level::Warn,
             Self::WorkerBootFailed { .. }
             | Self::WorkerKilled { .. }
-            | Self::WorkerHangs { .. }
-            | Self::WorkerAborted { .. }
+            | Self::WorkerHang { hang: Hang::Known { .. } | Hang::Aborted, .. }
             | Self::OutOfFds { .. }
             | Self::AcceptFailed { .. }
             | Self::ChannelBroken { .. }
@@ -389,21 +408,8 @@ impl fmt::Display for Event {
             Self::Redispatched { slot, count } => {
                 write!(f, "connections of a dead worker given to others: slot={slot} count={count}")
             }
-            Self::WorkerLate { slot, pid, rescued } => {
-                write!(f, "worker is late: slot={slot} pid={pid}: given to others: {rescued}")
-            }
-            Self::WorkerBack { slot, pid } => {
-                write!(f, "worker turns again: slot={slot} pid={pid}")
-            }
-            Self::WorkerHangs { slot, pid, state, cpu, open, active } => {
-                write!(
-                    f,
-                    "worker hangs: slot={slot} pid={pid} {state}, cpu={cpu:?} open={open} \
-                     active={active}"
-                )
-            }
-            Self::WorkerAborted { slot, pid } => {
-                write!(f, "worker aborted: slot={slot} pid={pid}")
+            Self::WorkerHang { slot, pid, hang } => {
+                write!(f, "worker {}: slot={slot} pid={pid}{hang}", hang.name())
             }
             Self::TransactionBegan { what, epoch } => write!(f, "{what} begins: epoch={epoch}"),
             Self::CommandEnded { ok, what, text } => {

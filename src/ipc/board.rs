@@ -281,9 +281,11 @@ mod tests {
     fn a_claim_and_a_revocation_never_both_win() {
         for _ in 0..200 {
             let line = Line::detached();
-            let worker = std::thread::spawn(move || (0..20).filter(|_| line.claim(1)).count());
-            let seen = line.revoke();
-            assert_eq!(worker.join().unwrap() as u64, seen);
+            std::thread::scope(|scope| {
+                let worker = scope.spawn(move || (0..20).filter(|_| line.claim(1)).count());
+                let seen = line.revoke();
+                assert_eq!(worker.join().unwrap() as u64, seen);
+            });
             assert_eq!(line.seen(), 20);
         }
     }
