@@ -281,6 +281,12 @@ options! {
     max_unavailable: u64 = 1, 1, 1024;
     /// How long a worker may take to say READY; after: killed and counted as a failed boot.
     boot_timeout: Duration = secs(10), MILLI, secs(3600);
+    /// How long the slot of a worker that ended by itself stays empty at least; 0: filled at once
+    /// the first time, then after 50 ms, doubling to 1 s.
+    restart_delay: Duration = Duration::ZERO, Duration::ZERO, secs(3600);
+    /// Whether a worker that ended by itself is replaced; if not, its slot stays empty until a
+    /// command fills it (TTIN, `ringfort ctl scale`).
+    auto_restart: bool = true, false, true;
     /// Bytes of one message between master and worker; above: its channel is closed and the worker
     /// replaced. At least 1024.
     message_max: u64 = MIB, 1024, 64 * MIB;

@@ -1,8 +1,8 @@
 //! How the real master starts, signals and reaps its workers.
 
-use super::owned;
 use super::process::{self, Forked};
 use super::ring::Ring;
+use super::{cgroup, owned};
 use super::{privilege, socket};
 use crate::io::{Child, Errno, Exit, Fd, Processes, Signal, WorkerPlan};
 
@@ -59,6 +59,10 @@ impl Processes for Ring {
 
     fn memory(&mut self, pid: u32, shared_out: bool) -> Option<u64> {
         process::memory(pid, shared_out)
+    }
+
+    fn oom_kills(&mut self) -> Option<u64> {
+        cgroup::oom_kills()
     }
 
     fn peer_user(&mut self, fd: &Fd) -> Option<u32> {

@@ -50,7 +50,7 @@ fn finishes(mode: &str) {
     let server = Server::start(&format!("--mode {mode} --workers 2"));
     server.await_ready(2);
     let (address, workers) = (server.address(), server.workers());
-    let clients = slow_clients(&server, 16, 400);
+    let clients = slow_clients(&server, 50, 400);
     signal(server.pid(), libc::SIGTERM);
     let began = Stopwatch::start();
     check_answered(clients, 400);
@@ -61,7 +61,7 @@ fn finishes(mode: &str) {
     port_is_free(address, Duration::ZERO);
     let books = server.books();
     books.check();
-    assert_eq!((books.get("served"), books.get("cut")), (16, 0), "{books:?}");
+    assert_eq!((books.get("served"), books.get("cut")), (50, 0), "{books:?}");
 }
 
 /// TERM while clients ask without pause. What was accepted is served; what comes later is refused
