@@ -14,7 +14,7 @@ use crate::http::{Http, Request, Response};
 use crate::io::{Address, Errno, Fd, Purpose, Signal, WorkerPlan};
 use crate::ipc::board::{Board, Line};
 use crate::ipc::mail::WorkerMail;
-use crate::ipc::message::{CONTROL_MAX, Message};
+use crate::ipc::message::{CONFIG_MAX, CONTROL_MAX, Message};
 use crate::master::balancer::{Balancer, Weights};
 use crate::master::{Master, MasterListener, Parts, balancer};
 use crate::mode::{Recommendation, recommended};
@@ -84,7 +84,7 @@ pub(crate) fn run<E: fmt::Display>(
     let board = Board::create(memory.words, lines);
     let (signals, before) =
         signal::open(&MASTER_SIGNALS).map_err(|failed| failed.error("signals"))?;
-    let mut ring = master_ring(&config)?;
+    let mut ring = master_ring()?;
     (hooks.started)(&Started {
         addresses: bound.addresses.clone(),
         mode,
@@ -148,9 +148,8 @@ fn may_fork(config: &Config) -> Result<(), Error> {
     privileges::check(config)
 }
 
-fn master_ring(config: &Config) -> Result<Ring, Error> {
-    let message_bytes = usize::try_from(config.message_max()).unwrap_or(usize::MAX);
-    let settings = RingSettings { message_bytes, ..RingSettings::MASTER };
+fn master_ring() -> Result<Ring, Error> {
+    let settings = RingSettings { message_bytes: CONFIG_MAX, ..RingSettings::MASTER };
     Ring::new(settings).map_err(|errno| {
         Error::new(ErrorKind::System, format!("cannot make the master's ring: {errno}"))
     })

@@ -28,6 +28,8 @@ mod spawn;
 mod supervise;
 mod transact;
 pub mod trial;
+mod watch;
+pub mod watchdog;
 pub mod workers;
 
 use crate::admin;
@@ -58,6 +60,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 use supervise::Process;
+use watchdog::Watchdog;
 use workers::Workers;
 
 /// A listener that the master holds.
@@ -123,6 +126,7 @@ pub struct Master<I> {
     pending: Pending,
     ledger: Ledger,
     balancer: Guard,
+    watchdog: Watchdog,
     mail: Option<MasterMail>,
     accepting: Accepting,
     phase: Phase,
@@ -176,6 +180,7 @@ impl<I: Io + Processes> Master<I> {
             pending: Pending::new(pending_max, config.pending_timeout()),
             ledger: Ledger::default(),
             balancer: Guard::new(balancer),
+            watchdog: Watchdog::new(config.watchdog_timeout()),
             mail: None,
             accepting: Accepting::default(),
             phase: Phase::Starting,
@@ -225,6 +230,7 @@ impl<I: Io + Processes> Master<I> {
         self.refusals.sent(&mut self.io);
         self.settle(now);
         self.attend(now);
+        self.watch(now);
         self.supervise(now);
         self.operate(now);
         self.expire(now);
@@ -308,6 +314,7 @@ impl<I: Io + Processes> Master<I> {
         let processes = self.processes.values().filter_map(Process::next_deadline);
         [
             self.workers.next_deadline(),
+            self.watchdog.next_look(),
             self.pending.next_deadline(),
             self.refusals.next_deadline(),
             self.refusals.is_sending().then_some(now),

@@ -265,6 +265,7 @@ impl<I: Io + Processes> Master<I> {
         self.drain_timeout = config.drain_timeout();
         self.workers.set_boot_timeout(config.boot_timeout());
         self.workers.set_policy(Policy::new(&config));
+        self.watchdog.set_timeout(config.watchdog_timeout());
         self.pending.set_limits(count(config.pending_max()), config.pending_timeout());
         self.refusals.set_linger(config.linger_timeout());
         self.ops.limits = Limits::new(&config);

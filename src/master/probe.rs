@@ -7,8 +7,11 @@ use crate::io::{Bytes, Completion, Fd, Half, Instant, Io, Kind, Op, Owned, Proce
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The questions that are under way, by line of the board.
-pub(super) type Probes = BTreeMap<u32, Probe>;
+/// The questions that are under way. A question may outlive the worker that it was put to.
+pub(super) type Probes = BTreeMap<Asked, Probe>;
+
+/// The life that is asked: its line of the board, and its generation.
+type Asked = (u32, u32);
 
 /// One question, and what came of it.
 #[derive(Debug)]
@@ -44,7 +47,7 @@ impl<I: Io + Processes> Master<I> {
     ) -> Result<(), String> {
         let line = self.workers.candidate(slot).ok_or("it is gone")?;
         let process = self.processes.get_mut(&line).ok_or("it is gone")?;
-        if !process.may_pass() || self.probes.contains_key(&line) {
+        if !process.may_pass() {
             return Err("its channel is not free".to_owned());
         }
         let pair = self.io.pair().map_err(|errno| format!("no connection to ask it: {errno}"));
@@ -52,6 +55,7 @@ impl<I: Io + Processes> Master<I> {
         process.outbox.push(Arrival { fd: theirs, listener: 0, at: now, carried: None });
         self.ledger.probe();
         process.pass(&mut self.io, line, self.ledger.handed(line));
+        let asked = (line, process.generation);
         let token = Token::new(Kind::Send, PROBES + line, process.generation);
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: ringfort-probe\r\n\
@@ -72,28 +76,28 @@ impl<I: Io + Processes> Master<I> {
             shut: false,
         };
         probe.read(&mut self.io, vec![0; READ_BYTES].into_boxed_slice());
-        self.probes.insert(line, probe);
+        self.probes.insert(asked, probe);
         Ok(())
     }
 
     /// The request is out, or could not be sent: then the answer does not come either.
     pub(super) fn on_probe_sent(&mut self, completion: &Completion) {
         let _ = self.io.reclaim(completion.token);
-        let line = completion.token.slot - PROBES;
-        if let Some(probe) = self.probes.get_mut(&line) {
+        let asked = asked(completion.token);
+        if let Some(probe) = self.probes.get_mut(&asked) {
             probe.sending = false;
         }
-        self.join_probe(line);
+        self.join_probe(asked);
     }
 
     /// Bytes of the answer, or its end.
     pub(super) fn on_probe_read(&mut self, completion: &Completion) {
-        let line = completion.token.slot - PROBES;
+        let asked = asked(completion.token);
         let owned = self.io.reclaim(completion.token);
-        let Some(probe) = self.probes.get_mut(&line) else { return };
+        let Some(probe) = self.probes.get_mut(&asked) else { return };
         probe.reading = false;
         let count = completion.result.map_or(0, |count| count as usize);
-        let Some(Owned::Buffer(buffer)) = owned else { return self.join_probe(line) };
+        let Some(Owned::Buffer(buffer)) = owned else { return self.join_probe(asked) };
         let bytes = &buffer[..count.min(buffer.len())];
         let room = HEAD_BYTES.saturating_sub(probe.answer.len());
         probe.answer.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -108,10 +112,19 @@ impl<I: Io + Processes> Master<I> {
             // All of it is read, so that the worker has sent it whole.
             probe.read(&mut self.io, buffer);
         }
-        if let Some(result) = news {
+        // The end of a question to an earlier candidate says nothing of this one.
+        if let Some(result) = news
+            && self.is_candidate(slot, asked)
+        {
             self.probed(slot, result);
         }
-        self.join_probe(line);
+        self.join_probe(asked);
+    }
+
+    fn is_candidate(&self, slot: u32, (line, generation): Asked) -> bool {
+        let process = self.processes.get(&line);
+        self.workers.candidate(slot) == Some(line)
+            && process.is_some_and(|process| process.generation == generation)
     }
 
     /// Ends what took too long; all of them if the pool ends.
@@ -124,10 +137,10 @@ impl<I: Io + Processes> Master<I> {
         }
     }
 
-    fn join_probe(&mut self, line: u32) {
+    fn join_probe(&mut self, asked: Asked) {
         let over = |probe: &Probe| !probe.sending && !probe.reading;
-        if self.probes.get(&line).is_some_and(over)
-            && let Some(probe) = self.probes.remove(&line)
+        if self.probes.get(&asked).is_some_and(over)
+            && let Some(probe) = self.probes.remove(&asked)
         {
             self.close(probe.fd);
         }
@@ -160,6 +173,10 @@ fn verdict(answer: &[u8]) -> Option<Result<(), String>> {
 /// Whether an operation is a probe's; others of its kinds are those of the line's messages.
 pub(super) const fn is_probe(token: Token) -> bool {
     token.slot >= PROBES
+}
+
+const fn asked(token: Token) -> Asked {
+    (token.slot - PROBES, token.generation)
 }
 
 /// Above all lines, in the slots of tokens.

@@ -13,7 +13,7 @@ use crate::io::{
     Processes, Signal, Token,
 };
 use crate::ipc::handoff::{self, Carried};
-use crate::ipc::message::{self, MessageType};
+use crate::ipc::message::{self, CONFIG_MAX, CONTROL_MAX, MessageType};
 use crate::stats::Counter;
 use std::time::Duration;
 
@@ -183,12 +183,13 @@ impl<I: Io + Processes> Master<I> {
         if strange {
             return bad("cut, or with descriptors");
         }
-        let message = match message::Message::parse(&message.bytes, self.message_max) {
+        let Some(life) = self.workers.life(line) else { return Ok(()) };
+        let (slot, state, role) = (life.slot, life.state, life.role);
+        let max = if role == Role::Check { CONFIG_MAX } else { CONTROL_MAX };
+        let message = match message::Message::parse(&message.bytes, max) {
             Ok(message) => message,
             Err(error) => return bad(&error.to_string()),
         };
-        let Some(life) = self.workers.life(line) else { return Ok(()) };
-        let (slot, state, role) = (life.slot, life.state, life.role);
         match message.kind {
             MessageType::WorkerReady => match state {
                 _ if message.slot() != Some(slot) => return bad("READY of another slot"),
@@ -218,6 +219,7 @@ impl<I: Io + Processes> Master<I> {
             MessageType::Shutdown
             | MessageType::Serve
             | MessageType::Resume
+            | MessageType::Ping
             | MessageType::ConfigRead
             | MessageType::Reload
             | MessageType::Other(_) => {
@@ -232,6 +234,7 @@ impl<I: Io + Processes> Master<I> {
             && let Some(process) = self.processes.get(&line)
         {
             (self.events)(&Event::WorkerReady { slot, pid: process.pid, boot });
+            self.watchdog.wake(line, now);
             if self.workers.life(line).is_some_and(|life| life.role == Role::Candidate) {
                 self.candidate_ready(slot);
             }
@@ -336,16 +339,18 @@ impl<I: Io + Processes> Master<I> {
         }
         let oom = exit == Exit::Signal(KILL, false) && self.ends.oom(self.io.oom_kills());
         let reason = EndReason::new(exit, asked, death.killed, oom);
-        self.ends.add(slot, pid, reason, asked, &panic);
+        // One that hung was killed, but nobody had wanted it to end.
+        let wanted = asked && reason != EndReason::Killed(KillReason::Hung);
+        self.ends.add(slot, pid, reason, wanted, &panic);
         (self.events)(&Event::WorkerExited { slot, pid, exit, reason, uptime, open, asked });
-        if !asked && !panic.is_empty() {
+        if !wanted && !panic.is_empty() {
             (self.events)(&Event::LastPanic { slot, pid, panic });
         }
         if let Some(delay) = death.delay.filter(|delay| !delay.is_zero()) {
             (self.events)(&Event::BackOff { slot, delay });
         }
         let workers = self.workers.active().count();
-        if !asked && self.intensity.hit(workers, now) {
+        if !wanted && self.intensity.hit(workers, now) {
             (self.events)(&Event::RestartStorm { workers });
         }
     }

@@ -139,6 +139,15 @@ pub fn become_worker() -> Result<Fd, Failed> {
     open(&read).map(|(fd, _)| fd)
 }
 
+/// Blocks nothing: for a child that becomes another program, which would inherit what we block.
+///
+/// # Errors
+///
+/// None that is known.
+pub fn unblock_all() -> Result<(), Failed> {
+    change_mask(libc::SIG_SETMASK, &set_of(&[])?).map(drop)
+}
+
 fn set_of(signals: &[i32]) -> Result<libc::sigset_t, Failed> {
     // SAFETY: integers, for which zero is a value.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };

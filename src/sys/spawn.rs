@@ -1,10 +1,10 @@
 //! How the real master starts, signals and reaps its workers.
 
+use super::owned;
 use super::process::{self, Forked};
 use super::ring::Ring;
-use super::{cgroup, owned};
-use super::{privilege, socket};
-use crate::io::{Child, Errno, Exit, Fd, Processes, Signal, WorkerPlan};
+use super::{cgroup, privilege, socket, watch};
+use crate::io::{Child, Errno, Exit, Fd, Processes, Signal, Usage, WorkerPlan};
 
 impl Processes for Ring {
     /// Forks. The child runs what [`Ring::set_launch`] was given and ends with its code; it never
@@ -63,6 +63,14 @@ impl Processes for Ring {
 
     fn oom_kills(&mut self) -> Option<u64> {
         cgroup::oom_kills()
+    }
+
+    fn usage(&mut self, pid: u32) -> Option<Usage> {
+        watch::usage(pid)
+    }
+
+    fn has_arrivals(&mut self, listener: &Fd) -> bool {
+        watch::has_arrivals(listener)
     }
 
     fn peer_user(&mut self, fd: &Fd) -> Option<u32> {

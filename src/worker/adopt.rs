@@ -145,7 +145,8 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         if came > said || (came < said) != message.truncated {
             return self.lose_master(message);
         }
-        if self.short != Short::No {
+        // Unclaimed: the master did not wait for us, and they are others' by now.
+        if !self.line.claim(said as u64) || self.short != Short::No {
             return self.drop_fds(message.fds);
         }
         self.line.add(Counter::Received, came as u64);

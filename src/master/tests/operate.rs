@@ -79,6 +79,31 @@ fn a_reload_proves_the_new_one_before_the_old_one_drains() {
     assert_eq!(new.settings, [("head_max".to_owned(), "8192".to_owned())]);
 }
 
+/// The connection of an earlier probe ends while the next candidate of the slot is asked.
+#[test]
+fn the_end_of_an_earlier_probe_says_nothing_of_the_next_candidate() {
+    let mut stage = Stage::ready(Mode::Centralized, 1, &[("probe_timeout", "1s")]);
+    ask(&mut stage, 1, Command::Reload);
+    read_config(&mut stage, &[]);
+    let silent = living(&stage, Purpose::Succeed)[0];
+    stage.say_ready(silent);
+    stage.pass_time(millis(1100));
+    let [(1, Answer { ok: false, text, .. })] = &answers(&mut stage)[..] else { panic!() };
+    assert!(text.contains("no answer to the probe in time"), "{text}");
+    stage.die(silent, KILLED);
+    ask(&mut stage, 2, Command::Reload);
+    read_config(&mut stage, &[]);
+    stage.say_ready(*living(&stage, Purpose::Succeed).last().unwrap());
+    // The first connection is given up half a second after its answer was due.
+    stage.pass_time(millis(500));
+    assert_eq!(answers(&mut stage), []);
+    for said in stage.kernel.borrow_mut().probes.values_mut().filter(|said| said.is_none()) {
+        *said = Some(GOOD.to_owned());
+    }
+    stage.settle();
+    let [(2, Answer { ok: true, .. })] = &answers(&mut stage)[..] else { panic!() };
+}
+
 /// What goes wrong, and why the caller is told it did.
 #[track_caller]
 fn check_failure(wrong: impl FnOnce(&mut Stage), want: &str) {
