@@ -176,6 +176,7 @@ fn master_without() {
 fn leaking(mode: &str, workers: u32) -> Server {
     let program = std::env::current_exe().expect("our path");
     let options = format!("--mode {mode} --workers {workers} --connections-max 20 --leak 64");
+    let options = format!("{options} --pending-timeout 60s");
     let options = format!("{} --addr 127.0.0.1:0 {options}", crate::app::FLAG);
     let server = Server::launch(&mut limited(84, &format!("{} {options}", program.display())));
     server.await_ready(workers as usize);

@@ -175,7 +175,8 @@ fn one_worker(mode: &str) {
     server.await_ready(2);
     let drained = server.workers()[0];
     let load = Clients { steady: 4, short: 4 };
-    let clients = slow_clients(&server, 8, 1000);
+    // The kernel spreads them by chance: of so many each worker gets some.
+    let clients = slow_clients(&server, 24, 1000);
     let ((), tally) = under_load(server.address(), load, || {
         signal(drained, libc::SIGTERM);
         server.await_ready(3);
