@@ -11,8 +11,8 @@ use crate::config::{Balancing, Config, Mode};
 use crate::error::{Error, ErrorKind};
 use crate::http::rate::RateTable;
 use crate::http::{Http, Request, Response};
-use crate::io::{Address, Errno, Fd, Purpose, WorkerPlan};
-use crate::ipc::board::Board;
+use crate::io::{Address, Errno, Fd, Purpose, Signal, WorkerPlan};
+use crate::ipc::board::{Board, Line};
 use crate::ipc::mail::WorkerMail;
 use crate::ipc::message::{CONFIG_MAX, CONTROL_MAX, Message};
 use crate::master::balancer::{Balancer, Weights};
@@ -280,7 +280,16 @@ fn launch<E: fmt::Display>(
         if let Err(failed) = process::close_all_but(&inherited, &own) {
             return boot_failed(&channel, &failed.error("descriptors").to_string());
         }
-        let signals = match process::die_with(master).and_then(|_| signal::become_worker()) {
+        let go_with = |signal| match process::die_with(master, signal) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("the master is gone".to_owned()),
+            Err(failed) => Err(failed.error("signals").to_string()),
+        };
+        // A boot that hangs looks at no signal.
+        if let Err(why) = go_with(Signal::Kill) {
+            return boot_failed(&channel, &why);
+        }
+        let signals = match signal::become_worker() {
             Ok(signals) => signals,
             Err(failed) => return boot_failed(&channel, &failed.error("signals").to_string()),
         };
@@ -304,12 +313,8 @@ fn launch<E: fmt::Display>(
             }
         };
         // The parent-death signal goes with a change of user: it is set again.
-        let given_up = privileges::give_up(&config, plan.slot).and_then(|()| {
-            process::die_with(master)
-                .map(drop)
-                .map_err(|failed| failed.error("signals").to_string())
-        });
-        if let Err(why) = given_up {
+        let given_up = privileges::give_up(&config, plan.slot);
+        if let Err(why) = given_up.and_then(|()| go_with(Signal::Kill)) {
             return boot_failed(&channel, &why);
         }
         let ring = match Ring::new(RingSettings::WORKER) {
@@ -322,11 +327,16 @@ fn launch<E: fmt::Display>(
             }
             None => WorkerMail::default(),
         };
+        note_panics(line);
         let info = WorkerInfo::new(plan, board, messages.clone());
         let job = match factory(&info) {
             Ok(job) => job,
             Err(error) => return boot_failed(&channel, &error.to_string()),
         };
+        // From now on it looks, and finishes what runs.
+        if let Err(why) = go_with(Signal::Term) {
+            return boot_failed(&channel, &why);
+        }
         let (slot, waits) = (plan.slot, plan.purpose == Purpose::Succeed);
         let signals = Some(signals);
         let calls = calls.clone();
@@ -340,6 +350,15 @@ fn launch<E: fmt::Display>(
             Err(failed) => boot_failed(&control, &failed.error("the worker").to_string()),
         }
     }))
+}
+
+/// The master finds a worker's last panic on the board, however the worker ends.
+fn note_panics(line: Line) {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        line.note(&panic.to_string());
+        before(panic);
+    }));
 }
 
 /// Memory that all workers count the requests of clients in.

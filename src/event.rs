@@ -2,6 +2,7 @@
 
 use crate::io::{Errno, Exit};
 use crate::master::Report;
+use crate::master::ends::EndReason;
 use crate::master::recycle::Cause;
 use std::fmt;
 use std::time::Duration;
@@ -170,12 +171,23 @@ pub enum Event {
         pid: u32,
         /// How it ended.
         exit: Exit,
+        /// Why.
+        reason: EndReason,
         /// From fork to the end.
         uptime: Duration,
         /// Connections that were open in it and are cut.
         open: u64,
         /// Whether we asked for it: a drain or a kill.
         asked: bool,
+    },
+    /// A worker that ended by itself had panicked before: the beginning of what the panic said.
+    LastPanic {
+        /// Which slot it filled.
+        slot: u32,
+        /// Its process.
+        pid: u32,
+        /// Where and why.
+        panic: String,
     },
     /// A worker ended before it was ready.
     WorkerBootFailed {
@@ -208,6 +220,21 @@ pub enum Event {
         slot: u32,
         /// How long.
         delay: Duration,
+    },
+    /// A worker had no descriptors for all that it was handed: others serve the rest. Said once as
+    /// long as it lasts.
+    WorkerShort {
+        /// Which slot it fills.
+        slot: u32,
+        /// Its process.
+        pid: u32,
+        /// Connections open in it.
+        open: u64,
+    },
+    /// Workers end more often than one a slot, and one, in ten seconds.
+    RestartStorm {
+        /// How many slots there are.
+        workers: usize,
     },
     /// Connections were answered with 503 by the master. At most once a second.
     Refused {
@@ -334,6 +361,8 @@ impl Event {
             Self::DrainEnded { report } if report.is_clean() => Level::Info,
             Self::WorkerExited { .. }
             | Self::BackOff { .. }
+            | Self::WorkerShort { .. }
+            | Self::LastPanic { .. }
             | Self::Refused { .. }
             | Self::SignalIgnored { .. }
             | Self::Stopping
@@ -350,6 +379,7 @@ impl Event {
             | Self::CommandEnded { ok: false, .. }
             | Self::ListenFailed { .. }
             | Self::MessageHookPanicked { .. }
+            | Self::RestartStorm { .. }
             | Self::BalancerPanicked => Level::Error,
         }
     }
@@ -378,12 +408,15 @@ impl fmt::Display for Event {
             Self::WorkerReady { slot, pid, boot } => {
                 write!(f, "worker ready: slot={slot} pid={pid} boot={boot:?}")
             }
-            Self::WorkerExited { slot, pid, exit, uptime, open, asked } => {
+            Self::WorkerExited { slot, pid, exit: _, reason, uptime, open, asked } => {
                 let how = if *asked { "ended" } else { "died" };
                 write!(
                     f,
-                    "worker {how}: slot={slot} pid={pid} {exit}, uptime={uptime:?} open={open}"
+                    "worker {how}: slot={slot} pid={pid} {reason}, uptime={uptime:?} open={open}"
                 )
+            }
+            Self::LastPanic { slot, pid, panic } => {
+                write!(f, "its last panic: slot={slot} pid={pid}: {}", panic.escape_debug())
             }
             Self::WorkerBootFailed { slot, reason } => {
                 write!(f, "worker did not come up: slot={slot}: {}", reason.escape_debug())
@@ -397,6 +430,12 @@ impl fmt::Display for Event {
             Self::BackOff { slot, delay } => {
                 write!(f, "worker keeps dying: slot={slot}: next one in {delay:?}")
             }
+            Self::WorkerShort { slot, pid, open } => {
+                write!(f, "worker out of file descriptors: slot={slot} pid={pid} open={open}")
+            }
+            Self::RestartStorm { workers } => {
+                write!(f, "workers end too often: more than {} in 10 s", workers + 1)
+            }
             Self::Refused { count } => write!(f, "connections answered with 503: {count}"),
             Self::OutOfFds { count } => {
                 write!(f, "out of file descriptors: accept failed {count} times; `ulimit -n`")
@@ -406,7 +445,10 @@ impl fmt::Display for Event {
                 write!(f, "channel of a worker broken: slot={slot} pid={pid}: {fault}")
             }
             Self::Redispatched { slot, count } => {
-                write!(f, "connections of a dead worker given to others: slot={slot} count={count}")
+                write!(
+                    f,
+                    "connections that a worker had not begun given to others: slot={slot} count={count}"
+                )
             }
             Self::WorkerHang { slot, pid, hang } => {
                 write!(f, "worker {}: slot={slot} pid={pid}{hang}", hang.name())
@@ -463,6 +505,7 @@ mod tests {
             slot: 0,
             pid: 1,
             exit,
+            reason: EndReason::new(exit, asked, None, false),
             uptime: Duration::from_secs(1),
             open: 0,
             asked,

@@ -194,7 +194,7 @@ fn free_port(wanted: u16) -> io::Result<u16> {
 
 fn child(cpus: &[u32], parent: u32) -> Result<(), Error> {
     process::own_group();
-    process::die_with(parent).map_err(|failed| failed.error("follow the parent"))?;
+    process::die_with(parent, Signal::Term).map_err(|failed| failed.error("follow the parent"))?;
     if !cpus.is_empty() {
         cpu::pin(cpus).map_err(|failed| failed.error(format!("run on CPUs {cpus:?}")))?;
     }

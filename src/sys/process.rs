@@ -200,12 +200,15 @@ fn kill_and_reap(pid: libc::pid_t) {
 ///
 /// The process was reaped, or may not be signalled.
 pub fn signal(pidfd: &Fd, signal: Signal) -> Result<(), Errno> {
-    let number = match signal {
+    signal_number(pidfd, number_of(signal))
+}
+
+const fn number_of(signal: Signal) -> i32 {
+    match signal {
         Signal::Term => libc::SIGTERM,
         Signal::Abort => libc::SIGABRT,
         Signal::Kill => libc::SIGKILL,
-    };
-    signal_number(pidfd, number)
+    }
 }
 
 /// Like [`signal`], for any signal by its number; 0 only asks whether it could be sent.
@@ -309,17 +312,18 @@ pub fn kill_group(leader: u32) {
     unsafe { libc::kill(-leader.cast_signed(), libc::SIGKILL) };
 }
 
-/// Asks the kernel for SIGTERM, which drains, when the parent dies; `false` if `parent` is dead
-/// already. Call it after privileges were dropped: a change of user clears it (prctl(2)). It means
+/// Asks the kernel for this signal when the parent dies; `false` if `parent` is dead already: then
+/// no signal comes. TERM drains, and is worth nothing to a process that does not look; KILL ends
+/// it. Call it after privileges were dropped: a change of user clears it (prctl(2)). It means
 /// the parent's *thread*, so only a parent with one thread gives it a meaning. The channel's
 /// end-of-file is the second, independent sign.
 ///
 /// # Errors
 ///
 /// None that is known.
-pub fn die_with(parent: u32) -> Result<bool, Failed> {
+pub fn die_with(parent: u32, signal: Signal) -> Result<bool, Failed> {
     // SAFETY: no pointers.
-    let answer = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };
+    let answer = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, number_of(signal)) };
     step("PR_SET_PDEATHSIG", answer)?;
     Ok(parent_id() == parent)
 }
