@@ -94,11 +94,25 @@ fn boot(
     Ok(move |request: &Request<'_>, response: &mut Response| match request.path() {
         "/workers" => response.text(format!("{{\"pid\":{pid}}}")),
         "/panic" => panic!("as asked"),
-        "/spin" => std::iter::repeat(()).for_each(|()| std::hint::spin_loop()),
-        "/block" => std::iter::repeat(()).for_each(|()| std::thread::park()),
+        "/spin" => spin(),
+        "/block" => block(),
         "/abort" => std::process::abort(),
         #[expect(clippy::exit, clippy::disallowed_methods, reason = "an application may")]
         "/exit" => std::process::exit(7),
         _ => response.text("Hello, World!"),
     })
+}
+
+/// A handler that computes for ever.
+fn spin() -> ! {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+/// One that waits for what never comes.
+fn block() -> ! {
+    loop {
+        std::thread::park();
+    }
 }
