@@ -280,13 +280,8 @@ fn launch<E: fmt::Display>(
         if let Err(failed) = process::close_all_but(&inherited, &own) {
             return boot_failed(&channel, &failed.error("descriptors").to_string());
         }
-        let go_with = |signal| match process::die_with(master, signal) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err("the master is gone".to_owned()),
-            Err(failed) => Err(failed.error("signals").to_string()),
-        };
         // A boot that hangs looks at no signal.
-        if let Err(why) = go_with(Signal::Kill) {
+        if let Err(why) = go_with(master, Signal::Kill) {
             return boot_failed(&channel, &why);
         }
         let signals = match signal::become_worker() {
@@ -314,7 +309,7 @@ fn launch<E: fmt::Display>(
         };
         // The parent-death signal goes with a change of user: it is set again.
         let given_up = privileges::give_up(&config, plan.slot);
-        if let Err(why) = given_up.and_then(|()| go_with(Signal::Kill)) {
+        if let Err(why) = given_up.and_then(|()| go_with(master, Signal::Kill)) {
             return boot_failed(&channel, &why);
         }
         let ring = match Ring::new(RingSettings::WORKER) {
@@ -334,7 +329,7 @@ fn launch<E: fmt::Display>(
             Err(error) => return boot_failed(&channel, &error.to_string()),
         };
         // From now on it looks, and finishes what runs.
-        if let Err(why) = go_with(Signal::Term) {
+        if let Err(why) = go_with(master, Signal::Term) {
             return boot_failed(&channel, &why);
         }
         let (slot, waits) = (plan.slot, plan.purpose == Purpose::Succeed);
@@ -350,6 +345,15 @@ fn launch<E: fmt::Display>(
             Err(failed) => boot_failed(&control, &failed.error("the worker").to_string()),
         }
     }))
+}
+
+/// The kernel tells this worker that its master has died: by this signal.
+fn go_with(master: u32, signal: Signal) -> Result<(), String> {
+    match process::die_with(master, signal) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("the master is gone".to_owned()),
+        Err(failed) => Err(failed.error("signals").to_string()),
+    }
 }
 
 /// The master finds a worker's last panic on the board, however the worker ends.
