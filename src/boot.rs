@@ -281,12 +281,12 @@ fn launch<E: fmt::Display>(
             return boot_failed(&channel, &failed.error("descriptors").to_string());
         }
         // A boot that hangs looks at no signal.
-        if let Err(why) = go_with(master, Signal::Kill) {
-            return boot_failed(&channel, &why);
-        }
-        let signals = match signal::become_worker() {
+        let signals = go_with(master, Signal::Kill).and_then(|()| {
+            signal::become_worker().map_err(|failed| failed.error("signals").to_string())
+        });
+        let signals = match signals {
             Ok(signals) => signals,
-            Err(failed) => return boot_failed(&channel, &failed.error("signals").to_string()),
+            Err(why) => return boot_failed(&channel, &why),
         };
         if plan.purpose == Purpose::Check {
             return match reread::check(&mut hook, &base, &channel) {
@@ -324,17 +324,14 @@ fn launch<E: fmt::Display>(
         };
         note_panics(line);
         let info = WorkerInfo::new(plan, board, messages.clone());
-        let job = match factory(&info) {
+        // From then on it looks, and finishes what runs.
+        let made = factory(&info).map_err(|error| error.to_string());
+        let job = match made.and_then(|job| go_with(master, Signal::Term).map(|()| job)) {
             Ok(job) => job,
-            Err(error) => return boot_failed(&channel, &error.to_string()),
+            Err(why) => return boot_failed(&channel, &why),
         };
-        // From now on it looks, and finishes what runs.
-        if let Err(why) = go_with(master, Signal::Term) {
-            return boot_failed(&channel, &why);
-        }
         let (slot, waits) = (plan.slot, plan.purpose == Purpose::Succeed);
-        let signals = Some(signals);
-        let calls = calls.clone();
+        let (signals, calls) = (Some(signals), calls.clone());
         let parts =
             worker::Parts { slot, channel, signals, calls, listeners, waits, line, access_log };
         let control = Fd::new(parts.channel.raw());
