@@ -280,18 +280,13 @@ fn launch<E: fmt::Display>(
         if let Err(failed) = process::close_all_but(&inherited, &own) {
             return boot_failed(&channel, &failed.error("descriptors").to_string());
         }
-        let go_with = |signal| match process::die_with(master, signal) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err("the master is gone".to_owned()),
-            Err(failed) => Err(failed.error("signals").to_string()),
-        };
         // A boot that hangs looks at no signal.
-        if let Err(why) = go_with(Signal::Kill) {
-            return boot_failed(&channel, &why);
-        }
-        let signals = match signal::become_worker() {
+        let signals = go_with(master, Signal::Kill).and_then(|()| {
+            signal::become_worker().map_err(|failed| failed.error("signals").to_string())
+        });
+        let signals = match signals {
             Ok(signals) => signals,
-            Err(failed) => return boot_failed(&channel, &failed.error("signals").to_string()),
+            Err(why) => return boot_failed(&channel, &why),
         };
         if plan.purpose == Purpose::Check {
             return match reread::check(&mut hook, &base, &channel) {
@@ -314,7 +309,7 @@ fn launch<E: fmt::Display>(
         };
         // The parent-death signal goes with a change of user: it is set again.
         let given_up = privileges::give_up(&config, plan.slot);
-        if let Err(why) = given_up.and_then(|()| go_with(Signal::Kill)) {
+        if let Err(why) = given_up.and_then(|()| go_with(master, Signal::Kill)) {
             return boot_failed(&channel, &why);
         }
         let ring = match Ring::new(RingSettings::WORKER) {
@@ -329,17 +324,14 @@ fn launch<E: fmt::Display>(
         };
         note_panics(line);
         let info = WorkerInfo::new(plan, board, messages.clone());
-        let job = match factory(&info) {
+        // From then on it looks, and finishes what runs.
+        let made = factory(&info).map_err(|error| error.to_string());
+        let job = match made.and_then(|job| go_with(master, Signal::Term).map(|()| job)) {
             Ok(job) => job,
-            Err(error) => return boot_failed(&channel, &error.to_string()),
+            Err(why) => return boot_failed(&channel, &why),
         };
-        // From now on it looks, and finishes what runs.
-        if let Err(why) = go_with(Signal::Term) {
-            return boot_failed(&channel, &why);
-        }
         let (slot, waits) = (plan.slot, plan.purpose == Purpose::Succeed);
-        let signals = Some(signals);
-        let calls = calls.clone();
+        let (signals, calls) = (Some(signals), calls.clone());
         let parts =
             worker::Parts { slot, channel, signals, calls, listeners, waits, line, access_log };
         let control = Fd::new(parts.channel.raw());
@@ -350,6 +342,15 @@ fn launch<E: fmt::Display>(
             Err(failed) => boot_failed(&control, &failed.error("the worker").to_string()),
         }
     }))
+}
+
+/// The kernel tells this worker that its master has died: by this signal.
+fn go_with(master: u32, signal: Signal) -> Result<(), String> {
+    match process::die_with(master, signal) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("the master is gone".to_owned()),
+        Err(failed) => Err(failed.error("signals").to_string()),
+    }
 }
 
 /// The master finds a worker's last panic on the board, however the worker ends.

@@ -18,7 +18,7 @@ use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use value::Value;
+use value::{Value, bounded};
 use weights::{WEIGHT_MAX, show_weights, weight, wrong_weights};
 
 /// What is wrong with a setting.
@@ -176,17 +176,6 @@ macro_rules! options {
 /// The typed setters of a [`Config`]: `config.setters().head_timeout(…)?.backlog(…)?`.
 #[derive(Debug)]
 pub struct Setters<'a>(&'a mut Config);
-
-fn bounded<T: Value>(name: &str, value: T, low: T, high: T) -> Result<T, ConfigError> {
-    if value >= low && value <= high {
-        return Ok(value);
-    }
-    Err(ConfigError {
-        option: name.to_owned(),
-        value: value.show(),
-        expected: format!("{} to {}", low.show(), high.show()),
-    })
-}
 
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

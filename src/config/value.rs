@@ -1,5 +1,6 @@
 //! Values of options as text: durations, sizes, switches. Pure.
 
+use super::ConfigError;
 use std::time::Duration;
 
 /// A value of the table: how it is read, shown and bounded.
@@ -64,4 +65,16 @@ impl Value for bool {
     fn show(self) -> String {
         self.to_string()
     }
+}
+
+/// The value, if it is in its range.
+pub(super) fn bounded<T: Value>(name: &str, value: T, low: T, high: T) -> Result<T, ConfigError> {
+    if value >= low && value <= high {
+        return Ok(value);
+    }
+    Err(ConfigError {
+        option: name.to_owned(),
+        value: value.show(),
+        expected: format!("{} to {}", low.show(), high.show()),
+    })
 }

@@ -3,8 +3,8 @@
 //!
 //! Layout, version 2, in 64-bit words: a header (magic and version, lines, words per line), then
 //! the lines. A line holds identity and state, then one word per counter, one per close reason, and
-//! a text; lines start on their own cache lines. Single writer: the worker writes everything but its
-//! identity, [`Counter::HandedOver`] and [`Counter::TakenBack`], which are the master's.
+//! a text; lines start on their own cache lines. Single writer: the worker writes everything but
+//! its identity, [`Counter::HandedOver`] and [`Counter::TakenBack`], which are the master's.
 //! Readers may see a counter a little late, never torn.
 //!
 //! One word has two writers, and is changed by atomic operations only: the claim. It counts the

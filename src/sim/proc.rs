@@ -159,11 +159,6 @@ impl State {
         let at = usize::try_from(fd.raw()).expect("`of` has found it");
         let entry = self.processes[pid].fds[at].take().expect("`of` has found it");
         let adopted = entry.received.is_some_and(|order| order <= self.counted(pid));
-        if entry.received.is_some() && !adopted && self.processes[pid].parent.is_some() {
-            // It was taken back: this worker never had it.
-            self.processes[pid].received -= 1;
-            self.processes[pid].taken -= 1;
-        }
         let careful = !adopted || entry.given || self.is_shut(file);
         assert!(careful, "a copy may live on: shut down before you close");
         if let Some(order) = entry.received.filter(|_| !adopted) {

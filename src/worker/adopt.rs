@@ -135,12 +135,9 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     }
 
     fn on_handoff(&mut self, message: Message) {
-        let header = match Handoff::decode(&message.bytes) {
-            Ok(header) => header,
-            // The master's copies are what saves these connections: it hands them to others when
-            // this worker ends, which it does now, because the channel is not to be trusted.
-            Err(_) => return self.lose_master(message),
-        };
+        // The master's copies are what saves connections that came with nonsense: it hands them to
+        // others when this worker ends, which it does now, because the channel is not to be trusted.
+        let Ok(header) = Handoff::decode(&message.bytes) else { return self.lose_master(message) };
         let (came, said) = (message.fds.len(), header.entries().len());
         if came > said || (came < said) != message.truncated {
             return self.lose_master(message);
