@@ -1,5 +1,5 @@
-//! A benchmark of one's own application, with limits that fail a build: as `benches/app.rs` of one's
-//! own crate, with `harness = false`, it runs under `cargo bench`, with filters and `--test`.
+//! A benchmark of one's own application, with limits that fail a build: as `benches/app.rs` of a
+//! crate, with `harness = false`, it runs under `cargo bench`, with filters and `--test`.
 
 use ringfort::load::{Arrivals, Bench, Gates, Pace, Slo};
 use ringfort::{Config, Error};

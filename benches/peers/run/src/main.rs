@@ -124,10 +124,12 @@ fn head(peers: &[&Peer], scratch: &Path, rounds: usize, each: Duration) -> Strin
         let version = peer.version().unwrap_or_else(|why| why);
         let words = peer.words(scratch, 0, false);
         let words = words.map_or_else(|why| why, |words| format!("`{}`", words.join(" ")));
-        let words = words.replace(&scratch.display().to_string(), "SCRATCH");
-        let folder = env::current_exe().ok().and_then(|path| Some(path.parent()?.to_owned()));
-        let words =
-            folder.map_or(words.clone(), |path| words.replace(&format!("{}/", path.display()), ""));
+        // What is only of this machine does not belong into a record.
+        let mut words = words.replace(&scratch.display().to_string(), "SCRATCH");
+        let built = env::current_exe().ok().and_then(|path| Some(path.parent()?.to_owned()));
+        for folder in built.into_iter().chain([peers::folder()]) {
+            words = words.replace(&format!("{}/", folder.display()), "");
+        }
         text += &format!("| {} | {version} | {words} |\n", peer.name);
     }
     text

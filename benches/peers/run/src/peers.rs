@@ -39,7 +39,7 @@ pub(crate) const PEERS: [Peer; 13] = [
     Peer {
         defers: true,
         has_bodies: false,
-        ..built(FLOOR, "peer-floor", &["serve", "floor", "{port}"], "io-uring")
+        ..built(FLOOR, "peer-floor", &["serve", "floor", "{port}"], "ringfort")
     },
     Peer { defers: true, ..built(OURS, "peer-ringfort", &["{port}", "1"], "ringfort") },
     Peer {
@@ -63,8 +63,8 @@ pub(crate) const PEERS: [Peer; 13] = [
     Peer { name: "Node cluster", kind: Kind::Node, defers: false, has_bodies: true },
 ];
 
-/// This folder of the repository.
-fn folder() -> PathBuf {
+/// The folder of all peers.
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 

@@ -74,13 +74,17 @@ pub(crate) fn better(scenario: &Scenario, rows: &[Row]) -> String {
     let mut text = String::new();
     for row in rows.iter().filter(|row| row.name != FLOOR && !row.name.starts_with(OURS)) {
         let (Ok(own), Ok(theirs)) = (&ours.samples, &row.samples) else { continue };
+        let mut words = Vec::new();
         for (name, column, more_is_better) in COLUMNS {
             let (own, least, most) = spread(own.iter().map(column));
             let (median, low, high) = spread(theirs.iter().map(column));
             if if more_is_better { low > most } else { high < least } {
                 let part = 100.0 * (median / own - 1.0);
-                text += &format!("- {}: {} {name} {part:+.0} %\n", scenario.name, row.name);
+                words.push(format!("{name} {part:+.0} %"));
             }
+        }
+        if !words.is_empty() {
+            text += &format!("- {}: {}: {}\n", scenario.name, row.name, words.join(", "));
         }
     }
     text

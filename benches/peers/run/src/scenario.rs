@@ -115,7 +115,7 @@ impl Scenario {
         if self.defer && !peer.defers {
             return Some("cannot defer");
         }
-        (self.ask != Ask::Hello && !peer.has_bodies).then_some("cannot do it alone")
+        (self.ask != Ask::Hello && !peer.has_bodies).then_some("serves no bodies of its own")
     }
 
     fn path(&self) -> &'static str {
