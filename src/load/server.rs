@@ -123,7 +123,7 @@ fn serve(
     handler: impl FnMut(&Request<'_>, &mut Response) + 'static,
 ) -> Result<(), Error> {
     process::own_group();
-    process::die_with(parent).map_err(|failed| failed.error("follow the parent"))?;
+    process::die_with(parent, Signal::Term).map_err(|failed| failed.error("follow the parent"))?;
     if !cpus.is_empty() {
         cpu::pin(cpus).map_err(|failed| failed.error(format!("run on CPUs {cpus:?}")))?;
     }

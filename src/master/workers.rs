@@ -6,6 +6,7 @@
 
 mod action;
 mod jitter;
+mod saved;
 mod succession;
 
 pub use action::{Action, Death};

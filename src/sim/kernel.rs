@@ -485,6 +485,14 @@ impl Processes for Kernel {
     /// # Difference to Linux
     ///
     /// There is one user, root.
+    fn adopt(&mut self, _: u32) -> Result<Fd, Errno> {
+        Err(Errno::Denied)
+    }
+
+    fn replace(&mut self, _: &str) -> String {
+        "there is no other program here".to_owned()
+    }
+
     fn peer_user(&mut self, _: &Fd) -> Option<u32> {
         Some(0)
     }

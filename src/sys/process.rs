@@ -199,11 +199,14 @@ fn kill_and_reap(pid: libc::pid_t) {
 ///
 /// The process was reaped, or may not be signalled.
 pub fn signal(pidfd: &Fd, signal: Signal) -> Result<(), Errno> {
-    let number = match signal {
+    signal_number(pidfd, number_of(signal))
+}
+
+const fn number_of(signal: Signal) -> i32 {
+    match signal {
         Signal::Term => libc::SIGTERM,
         Signal::Kill => libc::SIGKILL,
-    };
-    signal_number(pidfd, number)
+    }
 }
 
 /// Like [`signal`], for any signal by its number; 0 only asks whether it could be sent.
@@ -225,6 +228,25 @@ pub fn await_readable(fd: &Fd) {
     let mut poll = libc::pollfd { fd: fd.raw(), events: libc::POLLIN, revents: 0 };
     // SAFETY: reads and fills one local. An interruption is for the caller's next look.
     unsafe { libc::poll(&raw mut poll, 1, -1) };
+}
+
+/// The same, for so long at most; whether it is readable.
+#[must_use]
+pub fn await_readable_for(fd: &Fd, time: std::time::Duration) -> bool {
+    let mut poll = libc::pollfd { fd: fd.raw(), events: libc::POLLIN, revents: 0 };
+    let time = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: reads and fills one local.
+    unsafe { libc::poll(&raw mut poll, 1, time) > 0 }
+}
+
+/// A child that an earlier program of this process forked; it is not reaped, so the number is still
+/// its own.
+///
+/// # Errors
+///
+/// It is no process any more; out of descriptors.
+pub fn adopt(pid: u32) -> Result<Fd, Failed> {
+    pidfd_open(pid.cast_signed())
 }
 
 /// How the child ended, if it has; it is gone from the process table then.
@@ -282,17 +304,17 @@ pub fn exit(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Asks the kernel for SIGTERM, which drains, when the parent dies; `false` if `parent` is dead
-/// already. Call it after privileges were dropped: a change of user clears it (prctl(2)). It means
+/// Asks the kernel for this signal when the parent dies (TERM drains a worker); `false` if `parent`
+/// is dead already. Call it after privileges were dropped: a change of user clears it (prctl(2)). It means
 /// the parent's *thread*, so only a parent with one thread gives it a meaning. The channel's
 /// end-of-file is the second, independent sign.
 ///
 /// # Errors
 ///
 /// None that is known.
-pub fn die_with(parent: u32) -> Result<bool, Failed> {
+pub fn die_with(parent: u32, signal: Signal) -> Result<bool, Failed> {
     // SAFETY: no pointers.
-    let answer = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };
+    let answer = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, number_of(signal)) };
     step("PR_SET_PDEATHSIG", answer)?;
     Ok(parent_id() == parent)
 }

@@ -156,9 +156,16 @@ pub struct FileId {
 }
 
 impl FileId {
-    /// Of a file that is open.
-    pub(super) const fn new(device: u64, inode: u64) -> Self {
+    /// Of a file that is open, or was known before.
+    #[must_use]
+    pub const fn new(device: u64, inode: u64) -> Self {
         Self { device, inode }
+    }
+
+    /// Its device, and its number there.
+    #[must_use]
+    pub const fn numbers(self) -> (u64, u64) {
+        (self.device, self.inode)
     }
 
     /// Of the file at this path now; `None` if there is none.

@@ -129,7 +129,7 @@ fn dies_with_its_parent() {
         let (ready, told) = socket::seqpacket_pair().unwrap();
         spawn(|| {
             let (signals, _) = signal::open(&[signal::TERM]).unwrap();
-            assert!(process::die_with(me).unwrap());
+            assert!(process::die_with(me, Signal::Term).unwrap());
             scm::send_message(&ready, b"armed", &[]).unwrap();
             assert!(raw::is_readable(&signals, SOON));
             let got = raw::read(&signals);
@@ -152,7 +152,7 @@ fn dies_with_its_parent() {
 
 fn parent_dead_already() {
     let stranger = process::parent_id();
-    let child = spawn(|| i32::from(process::die_with(stranger).unwrap()));
+    let child = spawn(|| i32::from(process::die_with(stranger, Signal::Term).unwrap()));
     assert_eq!(wait(&child), Exit::Code(0), "the parent is not the one expected");
 }
 
