@@ -15,10 +15,10 @@ fn main() -> Result<(), String> {
     if support::has_served() {
         return Ok(());
     }
-    let settings = Settings::start();
+    let settings = Settings::start()?;
     let mut ring = Ring::new().map_err(|error| format!("io_uring: {error}"))?;
     for scenario in SCENARIOS.iter().filter(|scenario| settings.wants(scenario.name)) {
         run(&settings, &mut ring, scenario, &[FLOOR, WORKER, WORKER_HTTP, ENGINE, NGINX, OTHER])?;
     }
-    Ok(())
+    settings.baseline.write()
 }

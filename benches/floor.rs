@@ -16,10 +16,10 @@ fn main() -> Result<(), String> {
         return Ok(());
     }
     support::floor::check();
-    let settings = Settings::start();
+    let settings = Settings::start()?;
     let mut ring = Ring::new().map_err(|error| format!("io_uring: {error}"))?;
     for scenario in SCENARIOS.iter().filter(|scenario| settings.wants(scenario.name)) {
         run(&settings, &mut ring, scenario, &[FLOOR, OTHER])?;
     }
-    Ok(())
+    settings.baseline.write()
 }

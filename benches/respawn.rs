@@ -28,7 +28,7 @@ fn main() -> Result<(), String> {
     if support::has_served() {
         return Ok(());
     }
-    let settings = Settings::start();
+    let settings = Settings::start()?;
     let mut ring = Ring::new().map_err(|error| format!("io_uring: {error}"))?;
     println!("\nkill -9 of one of two workers under half load, one request a connection");
     println!(
@@ -46,7 +46,7 @@ fn main() -> Result<(), String> {
                 .map_err(|error| format!("{name}: {error}"))?;
         }
     }
-    Ok(())
+    settings.baseline.write()
 }
 
 fn measure(
@@ -71,10 +71,12 @@ fn measure(
     }
     absences.sort_unstable();
     let ms = |nanos: u64| nanos as f64 / 1e6;
+    let values: Vec<f64> = absences.iter().map(|nanos| ms(*nanos)).collect();
+    let change = settings.baseline.figure(&format!("{name}/ms"), &values);
     // Nearest rank: of 100 kills, p99 is the 99th.
     let rank = |percent: usize| ms(absences[(absences.len() * percent).div_ceil(100).max(1) - 1]);
     println!(
-        "  {name:<22} {kills:>6} {rate:>6} {:>8.2} {:>8.2} {:>8.2} {:>9.2} {:>12.2}",
+        "  {name:<22} {kills:>6} {rate:>6} {:>8.2} {:>8.2} {:>8.2} {:>9.2} {:>12.2}  {change}",
         rank(50),
         rank(99),
         rank(100),

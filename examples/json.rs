@@ -6,8 +6,12 @@ use ringfort::Pool;
 use ringfort::http::{InvalidHeader, Request, Response};
 use serde_json::{Value, json};
 
+#[expect(clippy::print_stdout, reason = "it says where it listens")]
 fn main() -> Result<(), ringfort::Error> {
-    Pool::bind("127.0.0.1:8080").serve(answer)
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    Pool::bind(&address)
+        .on_started(|started| println!("http://{}/\n", started.addresses[0]))
+        .serve(answer)
 }
 
 fn answer(req: &Request<'_>, res: &mut Response) -> Result<(), InvalidHeader> {

@@ -4,8 +4,12 @@
 use ringfort::http::{Request, Response};
 use ringfort::{Error, Pool};
 
+#[expect(clippy::print_stdout, reason = "it says where it listens")]
 fn main() -> Result<(), Error> {
-    Pool::bind("127.0.0.1:8080").serve(handler)
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    Pool::bind(&address)
+        .on_started(|started| println!("http://{}/\n", started.addresses[0]))
+        .serve(handler)
 }
 
 /// Says how long the text is that was sent.

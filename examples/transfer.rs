@@ -48,8 +48,11 @@ impl Stream for Zeros {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "it says where it listens")]
 fn main() -> Result<(), ringfort::Error> {
-    Pool::bind("127.0.0.1:8080")
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    Pool::bind(&address)
+        .on_started(|started| println!("http://{}/\n", started.addresses[0]))
         .limits(|set| set.body_max(1 << 40).map(drop))
         .serve_with(|_worker| Transfer)
 }

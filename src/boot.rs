@@ -18,7 +18,7 @@ use crate::io::{Address, Errno, Fd, Purpose, Signal, WorkerPlan};
 use crate::ipc::board::Board;
 use crate::ipc::mail::WorkerMail;
 use crate::ipc::manifest::Manifest;
-use crate::ipc::message::{CONTROL_MAX, Message};
+use crate::ipc::message::{CONFIG_MAX, CONTROL_MAX, Message};
 use crate::master::balancer::{Balancer, Weights};
 use crate::master::{Master, MasterListener, balancer};
 use crate::mode::{Recommendation, recommended};
@@ -106,7 +106,7 @@ fn serve<E: fmt::Display>(
     let mode = before.map_or(first_mode, |before| upgrade::mode(before, first_mode));
     let descriptors = (before.map_or(descriptors.0, |b| b.shell.nofile), descriptors.1);
     let next = opened.next(&config, descriptors.0, workers, first_mode)?;
-    let mut ring = master_ring(&config)?;
+    let mut ring = master_ring()?;
     (hooks.started)(&Started {
         addresses: opened.bound.addresses.clone(),
         mode,
@@ -169,9 +169,8 @@ fn may_fork(config: &Config) -> Result<(), Error> {
     privileges::check(config)
 }
 
-fn master_ring(config: &Config) -> Result<Ring, Error> {
-    let message_bytes = usize::try_from(config.message_max()).unwrap_or(usize::MAX);
-    let settings = RingSettings { message_bytes, ..RingSettings::MASTER };
+fn master_ring() -> Result<Ring, Error> {
+    let settings = RingSettings { message_bytes: CONFIG_MAX, ..RingSettings::MASTER };
     Ring::new(settings).map_err(|errno| {
         Error::new(ErrorKind::System, format!("cannot make the master's ring: {errno}"))
     })

@@ -281,6 +281,11 @@ options! {
     max_unavailable: u64 = 1, 1, 1024;
     /// How long a worker may take to say READY; after: killed and counted as a failed boot.
     boot_timeout: Duration = secs(10), MILLI, secs(3600);
+    /// How long a worker may hang (stopped, or in a handler that does not return) until its
+    /// successor serves, while anything waits for it. After a fifth of it, a second at most, others
+    /// serve what it has not begun; then it is reported, aborted (ABRT, for a core dump), killed. A
+    /// handler that may block for longer needs more. 0: never.
+    watchdog_timeout: Duration = secs(5), Duration::ZERO, DAY;
     /// Bytes of one message between master and worker; above: its channel is closed and the worker
     /// replaced. At least 1024.
     message_max: u64 = MIB, 1024, 64 * MIB;

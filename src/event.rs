@@ -42,6 +42,8 @@ pub enum KillReason {
     Stopped,
     /// Too many old epochs were alive.
     OldEpoch,
+    /// Its loop did not turn for `watchdog_timeout`.
+    Hung,
 }
 
 impl KillReason {
@@ -54,6 +56,7 @@ impl KillReason {
             Self::DrainTimeout => "not drained within drain_timeout",
             Self::Stopped => "stopped now",
             Self::OldEpoch => "too many old epochs are alive",
+            Self::Hung => "it hung for watchdog_timeout",
         }
     }
 }
@@ -187,6 +190,45 @@ pub enum Event {
         /// How many connections.
         count: u64,
     },
+    /// A worker's loop does not turn though something waits for it: others serve what it has not
+    /// begun.
+    WorkerLate {
+        /// Which slot it fills.
+        slot: u32,
+        /// Its process.
+        pid: u32,
+        /// How many connections on their way to it others get.
+        rescued: u64,
+    },
+    /// It turns again.
+    WorkerBack {
+        /// Which slot it fills.
+        slot: u32,
+        /// Its process.
+        pid: u32,
+    },
+    /// It hangs: what is known of it. If it goes on so, it is aborted and killed.
+    WorkerHangs {
+        /// Which slot it fills.
+        slot: u32,
+        /// Its process.
+        pid: u32,
+        /// What the kernel says that it does.
+        state: &'static str,
+        /// For how long it has been on a CPU.
+        cpu: Duration,
+        /// Its connections.
+        open: u64,
+        /// Its requests that are not answered.
+        active: u64,
+    },
+    /// It was sent ABRT, for a core dump.
+    WorkerAborted {
+        /// Which slot it fills.
+        slot: u32,
+        /// Its process.
+        pid: u32,
+    },
     /// New workers are to take over: a reload, a rollback, another mode, recycling.
     TransactionBegan {
         /// Which of them.
@@ -276,6 +318,7 @@ impl Event {
             | Self::TransactionBegan { .. }
             | Self::CommandEnded { ok: true, .. }
             | Self::WorkerRecycled { .. }
+            | Self::WorkerBack { .. }
             | Self::Redispatched { .. } => Level::Info,
             Self::DrainEnded { report } if report.is_clean() => Level::Info,
             Self::WorkerExited { .. }
@@ -285,9 +328,12 @@ impl Event {
             | Self::Stopping
             | Self::DrainEnded { .. }
             | Self::MessageLost { .. }
+            | Self::WorkerLate { .. }
             | Self::SpawnRefused { .. } => Level::Warn,
             Self::WorkerBootFailed { .. }
             | Self::WorkerKilled { .. }
+            | Self::WorkerHangs { .. }
+            | Self::WorkerAborted { .. }
             | Self::OutOfFds { .. }
             | Self::AcceptFailed { .. }
             | Self::ChannelBroken { .. }
@@ -351,6 +397,22 @@ impl fmt::Display for Event {
             }
             Self::Redispatched { slot, count } => {
                 write!(f, "connections of a dead worker given to others: slot={slot} count={count}")
+            }
+            Self::WorkerLate { slot, pid, rescued } => {
+                write!(f, "worker is late: slot={slot} pid={pid}: given to others: {rescued}")
+            }
+            Self::WorkerBack { slot, pid } => {
+                write!(f, "worker turns again: slot={slot} pid={pid}")
+            }
+            Self::WorkerHangs { slot, pid, state, cpu, open, active } => {
+                write!(
+                    f,
+                    "worker hangs: slot={slot} pid={pid} {state}, cpu={cpu:?} open={open} \
+                     active={active}"
+                )
+            }
+            Self::WorkerAborted { slot, pid } => {
+                write!(f, "worker aborted: slot={slot} pid={pid}")
             }
             Self::TransactionBegan { what, epoch } => write!(f, "{what} begins: epoch={epoch}"),
             Self::CommandEnded { ok, what, text } => {

@@ -128,6 +128,17 @@ impl Handle {
         self.command("metrics")
     }
 
+    /// Who picks a worker for what the master accepts: the name of one of
+    /// [`balancer`](crate::balancer), or what an application's own calls itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::ask`].
+    pub fn balancer(&self) -> Result<String, Error> {
+        let metrics = self.metrics()?;
+        Ok(metrics.json["balancer"].as_str().unwrap_or_default().to_owned())
+    }
+
     /// Every worker process, and every slot without one.
     ///
     /// # Errors

@@ -274,7 +274,20 @@ impl Pool {
     /// As [`Pool::spawn`].
     pub fn try_spawn_with<H: Handler + 'static, E: fmt::Display + 'static>(
         self,
-        mut factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
+        factory: impl FnMut(&WorkerInfo) -> Result<H, E> + 'static,
+    ) -> Result<Handle, Error> {
+        self.spawn_as(|pool| pool.try_serve_with(factory))
+    }
+
+    /// Any other kind of worker in a process of its own; see [`Pool::spawn`]:
+    /// `pool.spawn_as(|pool| pool.run_workers(application))`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::spawn`].
+    pub fn spawn_as(
+        self,
+        serve: impl FnOnce(Self) -> Result<(), Error> + 'static,
     ) -> Result<Handle, Error> {
         let control = self.config.control().map(|path| path.display().to_string());
         let serve = move |lent: Option<Fd>, reporter: handle::Reporter| {
@@ -288,7 +301,7 @@ impl Pool {
                 started(facts);
                 reporter.started(facts);
             });
-            pool.run(move |info| factory(info).map(born::handler))
+            serve(pool)
         };
         handle::spawn(control, Box::new(serve))
     }

@@ -209,7 +209,13 @@ impl Drop for Debt {
     }
 }
 
-/// The worker as its application's loop sees it.
+/// The worker as its application's loop sees it. It stays on its thread:
+///
+/// ```compile_fail
+/// fn elsewhere(server: ringfort::server::Server) {
+///     std::thread::spawn(move || drop(server));
+/// }
+/// ```
 pub struct Server {
     driver: Driver<Http<Inbox>>,
     desk: Rc<RefCell<Desk>>,
@@ -318,9 +324,10 @@ impl Server {
         desk.owed.len() > desk.queued
     }
 
-    /// Readable when there is something to do: then ask for requests until there is none. For
-    /// epoll, level or edge triggered, and all that is built on it. Deadlines, connections of the
-    /// master, and answers from other threads make it readable too.
+    /// Readable when there is something to do, until [`Server::next_request`] has said that there
+    /// is none; ask until then if what watches is edge triggered. For epoll and all that is built
+    /// on it. Deadlines, connections of the master, and answers from other threads make it readable
+    /// too.
     ///
     /// # Errors
     ///
@@ -447,6 +454,10 @@ impl Server {
             }
             let nothing_came = !self.driver.pass(Some(Instant::default()));
             if self.desk.borrow().queued > 0 {
+                if clears {
+                    // Whoever takes one and watches again has to see the others.
+                    self.driver.mailbox.remind();
+                }
                 return;
             }
             if self.notify {

@@ -255,11 +255,14 @@ impl Run {
         self.until("a worker serves", |_| is_up.get())?;
         self.world.set_faults(self.plan.faults.clone());
         self.world.clients(self.plan.clients);
-        // A stopped worker keeps its listener, and who has no descriptors leaves arrivals alone.
+        // Who has no descriptors leaves arrivals alone.
         let faults = &self.plan.faults;
-        let ready = faults.worker_stopped == Ratio::NEVER && faults.no_fds == Ratio::NEVER;
+        let ready = faults.no_fds == Ratio::NEVER;
         if ready && self.plan.sizes.fds == self.plan.sizes.worker_fds {
-            self.world.expect_acceptance(Duration::from_millis(200));
+            // The watchdog takes a second to notice; a worker may stop again as soon as it goes on.
+            let stops = faults.worker_stopped != Ratio::NEVER;
+            let limit = Duration::from_millis(if stops { 3000 } else { 200 });
+            self.world.expect_acceptance(limit);
         }
         for (signal, pause) in self.plan.commands.clone() {
             self.until_later(pause)?;
@@ -467,6 +470,44 @@ fn a_stale_generation_is_found() {
 #[test]
 fn a_double_send_is_found() {
     check_found(Bug::DoubleSend);
+}
+
+/// Workers that stop again and again, for up to six seconds, and nothing else that goes wrong.
+fn stopping(seed: u64, shared: bool) -> Plan {
+    Plan {
+        shared,
+        workers: 3,
+        clients: 24,
+        sizes: Sizes::default(),
+        faults: FaultPlan { worker_stopped: Ratio::new(4, 1000), ..FaultPlan::NONE },
+        end: End::Served,
+        commands: Vec::new(),
+        ..Plan::new(seed)
+    }
+}
+
+#[test]
+fn what_a_stopped_worker_had_not_begun_is_answered_once() {
+    for shared in [false, true] {
+        let reports = (0..SEEDS_TO_FIND).map(|seed| {
+            let outcome =
+                run(stopping(seed, shared)).unwrap_or_else(|what| panic!("{seed}: {what}"));
+            outcome.report.expect("the master lives")
+        });
+        let (rescued, killed) =
+            reports.fold((0, 0), |(r, k), report| (r + report.rescued, k + report.killed));
+        println!("shared={shared}: rescued={rescued} killed={killed}");
+        assert!(shared || rescued > 0, "nothing was in transit to one that stopped");
+        assert!(killed > 0, "none was stopped for so long");
+    }
+}
+
+/// It is answered by another, and by the stopped one too when that goes on.
+#[test]
+fn a_lost_revocation_is_found() {
+    let bug = Some(Bug::LostRevocation);
+    let fails = |seed: u64| run(Plan { bug, ..stopping(seed, false) }).is_err();
+    assert!((0..SEEDS_TO_FIND).any(fails), "{bug:?} is not found");
 }
 
 /// One connection in centralized mode, from its arrival to its last descriptor.

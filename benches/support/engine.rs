@@ -3,6 +3,8 @@
 use super::server::Setup;
 use super::sys;
 use ringfort::http::{Request, Response};
+use ringfort::server::Server;
+use ringfort::server::tasks::Call;
 use ringfort::{Mode, Pool};
 use std::time::Duration;
 
@@ -19,6 +21,46 @@ pub(crate) fn serve_pids(setup: &Setup) {
         move |_: &Request<'_>, response: &mut Response| response.text(name.clone())
     };
     pool(setup, 2).serve_with(pids).expect("a free address, and a kernel that can");
+}
+
+/// One worker whose requests are futures.
+pub(crate) fn serve_async(setup: &Setup) {
+    let hello = |_: Call| async {
+        let mut response = Response::new();
+        response.text("Hello, World!");
+        response
+    };
+    pool(setup, 1).serve_async(move |_| hello).expect("a free address, and a kernel that can");
+}
+
+/// One worker whose loop sleeps in the engine.
+pub(crate) fn serve_loop(setup: &Setup) {
+    let hello = |_: u32, server: &mut Server| {
+        while server.wait(None) {
+            answer_all(server);
+        }
+    };
+    pool(setup, 1).run_workers(hello).expect("a free address, and a kernel that can");
+}
+
+/// One worker whose loop sleeps in epoll.
+pub(crate) fn serve_epoll(setup: &Setup) {
+    let hello = |_: u32, server: &mut Server| {
+        let notify = server.notify_fd().expect("a descriptor");
+        let epoll = sys::epoll(&notify).expect("a descriptor");
+        while !server.is_done() {
+            sys::epoll_wait(&epoll);
+            answer_all(server);
+        }
+    };
+    pool(setup, 1).run_workers(hello).expect("a free address, and a kernel that can");
+}
+
+fn answer_all(server: &mut Server) {
+    while let Some(request) = server.next_request() {
+        // Whoever has left needs no answer.
+        let _ = server.respond(request.id(), |response| response.text("Hello, World!"));
+    }
 }
 
 fn pool(setup: &Setup, workers: u32) -> Pool {

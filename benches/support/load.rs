@@ -14,8 +14,6 @@ use std::time::Duration;
 pub(crate) struct Plan {
     /// Connections that ask.
     pub(crate) connections: usize,
-    /// Connections that have asked once and stay open.
-    pub(crate) idle: usize,
     /// Requests sent at once on a connection; the next follow when all are answered.
     pub(crate) pipeline: usize,
     /// One request a connection: the server closes, the client connects again.
@@ -51,7 +49,6 @@ pub(crate) struct Load<'a> {
     request: &'static [u8],
     answer: Vec<u8>,
     connections: Vec<Connection>,
-    idle: Vec<TcpStream>,
     /// Paced: connections that owe nothing, and when the next request is due.
     free: VecDeque<u32>,
     due: u64,
@@ -96,7 +93,6 @@ impl<'a> Load<'a> {
             request: Vec::leak(request.repeat(plan.pipeline)),
             answer,
             connections: Vec::new(),
-            idle: Vec::new(),
             free: VecDeque::new(),
             due: 0,
             starved: Vec::new(),
@@ -107,13 +103,6 @@ impl<'a> Load<'a> {
     }
 
     fn connect_all(&mut self) -> io::Result<()> {
-        for _ in 0..self.plan.idle {
-            let mut stream = TcpStream::connect(self.address)?;
-            stream.write_all(request(false))?;
-            let mut answer = vec![0; self.answer.len()];
-            stream.read_exact(&mut answer)?;
-            self.idle.push(stream);
-        }
         for slot in (0..).take(self.plan.connections) {
             self.connections.push(Connection { fd: None, owed: 0, at: 0, due: 0 });
             if !self.plan.close {

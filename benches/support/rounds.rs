@@ -1,6 +1,7 @@
 //! Interleaved rounds (A B C, A B C, …), medians with their spread, and the ratio to the first
 //! server of each round, pair by pair: what disturbs the machine disturbs both of a pair.
 
+use super::baseline::Baseline;
 use super::load::{Load, Plan};
 use super::ring::Ring;
 use super::server::{Contender, OTHER, Server, Setup};
@@ -18,7 +19,7 @@ pub(crate) struct Scenario {
 }
 
 pub(crate) const KEEP_ALIVE: Plan =
-    Plan { connections: 64, idle: 0, pipeline: 1, close: false, rate: 0, cuts: false };
+    Plan { connections: 64, pipeline: 1, close: false, rate: 0, cuts: false };
 pub(crate) const CLOSE: Plan = Plan { close: true, ..KEEP_ALIVE };
 
 const fn scenario(name: &'static str, plan: Plan) -> Scenario {
@@ -44,27 +45,30 @@ pub(crate) struct Settings {
     /// `ROUNDS`, default 5.
     pub(crate) rounds: u64,
     /// `SECONDS` of each measurement, default 2.
-    time: Duration,
+    pub(crate) time: Duration,
     filters: Vec<String>,
     pub(crate) server_cpu: usize,
     pub(crate) cpus: Vec<usize>,
+    pub(crate) baseline: Baseline,
 }
 
 impl Settings {
     /// Prints the facts of the machine, takes the client's CPU.
-    pub(crate) fn start() -> Self {
-        let args: Vec<String> = std::env::args().skip(1).collect();
+    pub(crate) fn start() -> Result<Self, String> {
+        let text = |error: std::io::Error| error.to_string();
+        let mut args: Vec<String> = std::env::args().skip(1).collect();
+        let baseline = Baseline::take(&mut args)?;
         // As criterion has it: `cargo bench` says `--bench`, `cargo test --benches` does not.
         let has = |flag: &str| args.iter().any(|arg| arg == flag);
         let test = has("--test") || !has("--bench");
         let filters = args.iter().filter(|arg| !arg.starts_with('-')).cloned().collect();
-        let cpus = sys::cpus().expect("some CPU");
-        let (client_cpu, server_cpu) = (cpus[0], *cpus.last().expect("some CPU"));
-        sys::adopt_orphans().expect("Linux");
-        let descriptors = sys::raise_descriptors().expect("Linux");
+        let cpus = sys::cpus().map_err(text)?;
+        let (client_cpu, server_cpu) = (cpus[0], cpus[cpus.len() - 1]);
+        sys::adopt_orphans().map_err(text)?;
+        let descriptors = sys::raise_descriptors().map_err(text)?;
         facts(client_cpu, server_cpu, descriptors);
-        sys::pin(&[client_cpu]).expect("a CPU of ours");
-        Self {
+        sys::pin(&[client_cpu]).map_err(text)?;
+        Ok(Self {
             test,
             rounds: if test { 1 } else { number("ROUNDS", 5).max(1) },
             time: if test {
@@ -75,7 +79,13 @@ impl Settings {
             filters,
             server_cpu,
             cpus,
-        }
+            baseline,
+        })
+    }
+
+    /// Where a server runs: one with several workers on all CPUs.
+    pub(crate) fn servers(&self, contender: &Contender) -> Vec<usize> {
+        if contender.workers > 1 { self.cpus.clone() } else { vec![self.server_cpu] }
     }
 
     /// Whether a name passes the filters.
@@ -108,7 +118,8 @@ pub(crate) struct Sample {
     pub(crate) cpu: f64,
     master: f64,
     rate: f64,
-    latencies: Vec<u64>,
+    /// Of a paced plan, in nanoseconds, sorted.
+    pub(crate) latencies: Vec<u64>,
     /// Of one answer.
     bytes: usize,
 }
@@ -150,7 +161,7 @@ pub(crate) fn run(
     );
     for (contender, own) in contenders.iter().zip(&samples) {
         if !own.is_empty() {
-            print_row(contender.name, own, &samples[0], scenario.centralized);
+            print_row(settings, scenario, contender.name, own, &samples[0]);
         } else if !scenario.centralized && contender.name != OTHER.name {
             println!("  {:<12} is not installed", contender.name);
         }
@@ -218,7 +229,13 @@ fn describe(scenario: &Scenario) -> String {
     words.join(", ")
 }
 
-fn print_row(name: &str, own: &[Sample], floor: &[Sample], centralized: bool) {
+fn print_row(
+    settings: &Settings,
+    scenario: &Scenario,
+    name: &str,
+    own: &[Sample],
+    floor: &[Sample],
+) {
     let (cpu, low, high) = spread(own.iter().map(|sample| sample.cpu));
     let (master, ..) = spread(own.iter().map(|sample| sample.master));
     let (rate, ..) = spread(own.iter().map(|sample| sample.rate));
@@ -227,7 +244,7 @@ fn print_row(name: &str, own: &[Sample], floor: &[Sample], centralized: bool) {
     print!(
         "  {name:<12} {cpu:>8.3} {:>15} {:>8} {ratio:>8.3} {:>13} {rate:>10.0} {:>5}",
         format!("{low:.3}–{high:.3}"),
-        if centralized { format!("{master:.3}") } else { "–".to_owned() },
+        if scenario.centralized { format!("{master:.3}") } else { "–".to_owned() },
         format!("{least:.3}–{most:.3}"),
         own[0].bytes
     );
@@ -237,11 +254,12 @@ fn print_row(name: &str, own: &[Sample], floor: &[Sample], centralized: bool) {
             print!(" {:>6.1}", spread(values.into_iter()).0);
         }
     }
-    println!();
+    let cpus: Vec<f64> = own.iter().map(|sample| sample.cpu).collect();
+    println!("  {}", settings.baseline.figure(&format!("{}/{name}/µs", scenario.name), &cpus));
 }
 
 /// In microseconds, by nearest rank.
-fn percentile(sorted: &[u64], percent: usize) -> Option<f64> {
+pub(crate) fn percentile(sorted: &[u64], percent: usize) -> Option<f64> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).map(|nanos| *nanos as f64 / 1e3)
 }

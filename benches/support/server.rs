@@ -53,20 +53,30 @@ pub(crate) struct Contender {
     pub(crate) command: fn(&Setup) -> Option<Command>,
     /// Not ours: its answer need not be as long as ours.
     pub(crate) foreign: bool,
+    pub(crate) workers: u32,
 }
 
-pub(crate) const FLOOR: Contender =
-    Contender { name: "floor", command: |setup| Some(setup.command("floor")), foreign: false };
+pub(crate) const FLOOR: Contender = Contender {
+    name: "floor",
+    command: |setup| Some(setup.command("floor")),
+    foreign: false,
+    workers: 1,
+};
 
 /// The engine: master and worker.
-pub(crate) const ENGINE: Contender =
-    Contender { name: "ringfort", command: |setup| Some(setup.command("engine")), foreign: false };
+pub(crate) const ENGINE: Contender = Contender {
+    name: "ringfort",
+    command: |setup| Some(setup.command("engine")),
+    foreign: false,
+    workers: 1,
+};
 
 /// The engine with two workers that say who they are.
 pub(crate) const ENGINE_PIDS: Contender = Contender {
     name: "ringfort",
     command: |setup| Some(setup.command("engine-pids")),
     foreign: false,
+    workers: 2,
 };
 
 /// The engine's worker alone. It has no master, so it cannot serve centralized.
@@ -74,6 +84,7 @@ pub(crate) const WORKER: Contender = Contender {
     name: "worker",
     command: |setup| (!setup.centralized).then(|| setup.command("worker")),
     foreign: false,
+    workers: 1,
 };
 
 /// The same with HTTP.
@@ -81,18 +92,28 @@ pub(crate) const WORKER_HTTP: Contender = Contender {
     name: "worker, http",
     command: |setup| (!setup.centralized).then(|| setup.command("worker-http")),
     foreign: false,
+    workers: 1,
 };
 
 /// nginx with one worker, no log, no limit on requests.
-pub(crate) const NGINX: Contender =
-    Contender { name: "nginx", command: |setup| nginx(setup, 1, "Hello, World!"), foreign: true };
+pub(crate) const NGINX: Contender = Contender {
+    name: "nginx",
+    command: |setup| nginx(setup, 1, "Hello, World!"),
+    foreign: true,
+    workers: 1,
+};
 
 /// nginx with two workers that say who they are.
-pub(crate) const NGINX_PIDS: Contender =
-    Contender { name: "nginx", command: |setup| nginx(setup, 2, "worker $pid"), foreign: true };
+pub(crate) const NGINX_PIDS: Contender = Contender {
+    name: "nginx",
+    command: |setup| nginx(setup, 2, "worker $pid"),
+    foreign: true,
+    workers: 2,
+};
 
 /// Any server by its command line, from the environment: `SERVER='./my-server 127.0.0.1:{port}'`.
-pub(crate) const OTHER: Contender = Contender { name: "$SERVER", command: other, foreign: true };
+pub(crate) const OTHER: Contender =
+    Contender { name: "$SERVER", command: other, foreign: true, workers: 1 };
 
 fn nginx(setup: &Setup, workers: u32, body: &str) -> Option<Command> {
     let program = ["/usr/sbin/nginx", "/usr/bin/nginx"]

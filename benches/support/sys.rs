@@ -76,8 +76,13 @@ pub(crate) fn kill_group(group: i32) {
 
 /// SIGKILL to one process of a group of ours.
 pub(crate) fn kill(pid: i32) -> io::Result<()> {
+    signal(pid, libc::SIGKILL)
+}
+
+/// A signal to one process of a group of ours.
+pub(crate) fn signal(pid: i32, number: i32) -> io::Result<()> {
     // SAFETY: takes numbers.
-    checked(unsafe { libc::kill(pid, libc::SIGKILL) }).map(drop)
+    checked(unsafe { libc::kill(pid, number) }).map(drop)
 }
 
 /// CPU time of a process, all its threads included, to the nanosecond: user, system, and what
@@ -127,6 +132,26 @@ pub(crate) fn shutdown(fd: i32) {
 pub(crate) fn close(fd: i32) {
     // SAFETY: the descriptor came from the kernel as a number and has no other owner.
     unsafe { libc::close(fd) };
+}
+
+/// An epoll that watches one descriptor, level triggered.
+pub(crate) fn epoll(watched: &impl AsRawFd) -> io::Result<OwnedFd> {
+    // SAFETY: takes a number.
+    let epoll = checked(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+    // SAFETY: it is new and has no other owner.
+    let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
+    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+    let (owner, fd) = (epoll.as_raw_fd(), watched.as_raw_fd());
+    // SAFETY: the event is ours.
+    checked(unsafe { libc::epoll_ctl(owner, libc::EPOLL_CTL_ADD, fd, &raw mut event) })?;
+    Ok(epoll)
+}
+
+/// Sleeps until it is readable.
+pub(crate) fn epoll_wait(epoll: &OwnedFd) {
+    let mut event = libc::epoll_event { events: 0, u64: 0 };
+    // SAFETY: room for one event. A signal ends it early, which does no harm.
+    unsafe { libc::epoll_wait(epoll.as_raw_fd(), &raw mut event, 1, -1) };
 }
 
 /// A pair of sockets that keep the borders of messages.

@@ -61,6 +61,7 @@ fn metrics_of(view: &View) -> Map<String, Value> {
         .collect();
     let metrics = json!({
         "architecture": view.architecture(),
+        "balancer": view.balancer,
         "total_workers": view.slots,
         "active_workers": view.serving(),
         "alive_workers": view.alive(),
@@ -95,6 +96,7 @@ fn report_of(report: &Report) -> Value {
         "refused_by_reason": report.refused,
         "cut_by_reason": report.cut,
         "redispatched": report.redispatched,
+        "rescued": report.rescued,
         "deaths": report.deaths,
         "killed": report.killed,
     })

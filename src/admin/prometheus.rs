@@ -32,6 +32,8 @@ pub(super) fn text(view: &View) -> String {
     counter(&mut out, "connections_cut", "Ended in the middle.", &by(&report.cut));
     let moved = [("", report.redispatched)];
     counter(&mut out, "connections_redispatched", "A dead worker's, given to others.", &moved);
+    let saved = [("", report.rescued)];
+    counter(&mut out, "connections_rescued", "A hung worker's, given to others.", &saved);
     counter(&mut out, "worker_deaths", "Workers that ended.", &[("", report.deaths)]);
     counter(&mut out, "worker_kills", "Workers that the master killed.", &[("", report.killed)]);
     counter(&mut out, "strangers", "Control visits turned away.", &[("", view.strangers)]);

@@ -19,6 +19,8 @@ pub struct View {
     pub ready: bool,
     /// How connections reach workers.
     pub mode: Mode,
+    /// Who picks a worker for what the master accepts.
+    pub balancer: &'static str,
     /// Which reload the pool is at.
     pub epoch: u32,
     /// How many slots are to be filled.
@@ -95,6 +97,7 @@ impl View {
             phase: "running",
             ready: true,
             mode: Mode::Shared,
+            balancer: "least-connections",
             epoch: 1,
             slots: 2,
             addresses: vec!["127.0.0.1:80".to_owned()],

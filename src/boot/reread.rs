@@ -4,7 +4,7 @@
 use super::fit_descriptors;
 use crate::config::{Config, Mode};
 use crate::io::Fd;
-use crate::ipc::message::Message;
+use crate::ipc::message::{CONFIG_MAX, Message};
 use crate::master::epochs::RESTART;
 use crate::mode::recommended;
 use crate::pool::Reread;
@@ -53,8 +53,7 @@ pub(super) fn check(hook: &mut Option<Hook>, base: &Base, channel: &Fd) -> Resul
     #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly")]
     let stamp = clock::unix_time() as f64;
     let message = Message::config_read(&options, &restart, stamp);
-    let max = usize::try_from(base.config.message_max()).unwrap_or(usize::MAX);
-    let bytes = message.encode(max).map_err(|error| error.to_string())?;
+    let bytes = message.encode(CONFIG_MAX).map_err(|error| error.to_string())?;
     scm::send_message(channel, &bytes, &[]).map_err(|errno| errno.to_string())?;
     Ok(())
 }

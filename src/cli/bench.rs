@@ -2,6 +2,7 @@
 
 use super::Usage;
 use lexopt::Arg::{Long, Short, Value};
+use ringfort::load::paired::ROUNDS_MIN;
 use ringfort::load::{Arrivals, Gates, Slo};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -45,6 +46,8 @@ pub(crate) struct Bench {
     /// A setting of it with the values to compare.
     pub(super) compare: Option<(String, Vec<String>)>,
     pub(super) rounds: Option<u32>,
+    /// The two of `ringfort compare`: URLs or command lines.
+    pub(super) sides: Vec<String>,
 }
 
 /// Bytes from the command line or from a file.
@@ -71,13 +74,52 @@ pub(super) enum Line {
     Run(Box<Bench>),
 }
 
-pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Line, Usage> {
-    let mut bench = Bench::default();
+pub(super) fn parse(parser: lexopt::Parser) -> Result<Line, Usage> {
+    let Some((mut bench, words)) = read(parser)? else { return Ok(Line::Help) };
+    let mut words = words.into_iter();
+    bench.url = words.next();
+    if words.next().is_some() {
+        return Err(Usage::new("one URL at a time"));
+    }
+    bench.check()?;
+    Ok(Line::Run(Box::new(bench)))
+}
+
+/// `ringfort compare A B`: the same options, but for those that bring or watch a server.
+pub(super) fn parse_compare(parser: lexopt::Parser) -> Result<Line, Usage> {
+    let Some((mut bench, words)) = read(parser)? else { return Ok(Line::Help) };
+    let wrong = |what: &str| Err(Usage::new(what));
+    bench.sides = words;
+    if bench.sides.len() != 2 {
+        return wrong("expected two servers, A and B, each a URL or a command line in quotes");
+    }
+    if bench.own || bench.compare.is_some() || bench.find_capacity || bench.server_pid.is_some() {
+        return wrong("compare: --self, --compare, --find-capacity and --server-pid are of bench");
+    }
+    if bench.gates != Gates::default() {
+        return wrong("compare: B's limit is A: no --slo, no --max-error-rate");
+    }
+    let few = u32::try_from(ROUNDS_MIN).unwrap_or(u32::MAX);
+    if bench.rounds.is_some_and(|rounds| rounds < few) {
+        return Err(Usage::new(format!("--rounds: fewer than {few} can show nothing")));
+    }
+    if !matches!(bench.format, Format::Text | Format::Markdown | Format::Json) {
+        return wrong("compare: --format text, md or json");
+    }
+    // Only so that `check` finds a target.
+    bench.url = bench.sides.first().cloned();
+    bench.check()?;
+    bench.url = None;
+    Ok(Line::Run(Box::new(bench)))
+}
+
+/// All options, and the words between them; `None`: help is asked for.
+fn read(mut parser: lexopt::Parser) -> Result<Option<(Bench, Vec<String>)>, Usage> {
+    let (mut bench, mut words) = (Bench::default(), Vec::new());
     while let Some(arg) = parser.next()? {
         match arg {
-            Short('h') | Long("help") => return Ok(Line::Help),
-            Value(url) if bench.url.is_none() => bench.url = Some(text("URL", &url)?.to_owned()),
-            Value(_) => return Err(Usage::new("one URL at a time")),
+            Short('h') | Long("help") => return Ok(None),
+            Value(word) => words.push(text("URL", &word)?.to_owned()),
             Short('t') => bench.option("threads", &parser.value()?)?,
             Short('c') => bench.option("connections", &parser.value()?)?,
             Short('d') => bench.option("duration", &parser.value()?)?,
@@ -99,8 +141,7 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Line, Usage> {
             other @ Short(_) => return Err(other.unexpected().into()),
         }
     }
-    bench.check()?;
-    Ok(Line::Run(Box::new(bench)))
+    Ok(Some((bench, words)))
 }
 
 impl Bench {
@@ -436,5 +477,33 @@ mod tests {
         );
         check("h --colour x", "invalid option '--colour'");
         check("h -s x.lua", "invalid option '-s'");
+    }
+
+    fn compare(line: &str) -> Result<Bench, Usage> {
+        let parser = lexopt::Parser::from_args(line.split(';').map(OsString::from));
+        match parse_compare(parser)? {
+            Line::Run(bench) => Ok(*bench),
+            Line::Help => panic!("help"),
+        }
+    }
+
+    #[test]
+    fn two_sides_are_compared() {
+        let got = compare("./a {port};http://h/;--rounds;12;-c8").unwrap();
+        assert_eq!(got.sides, ["./a {port}", "http://h/"]);
+        assert_eq!((got.url, got.rounds, got.connections), (None, Some(12), Some(8)));
+        for (line, want) in [
+            ("a", "expected two servers, A and B, each a URL or a command line in quotes"),
+            ("a;b;c", "expected two servers, A and B, each a URL or a command line in quotes"),
+            ("a;b;--rounds;11", "--rounds: fewer than 12 can show nothing"),
+            ("a;b;--slo;p99=1s", "compare: B's limit is A: no --slo, no --max-error-rate"),
+            ("a;b;--format;csv", "compare: --format text, md or json"),
+            (
+                "a;b;--self",
+                "compare: --self, --compare, --find-capacity and --server-pid are of bench",
+            ),
+        ] {
+            assert_eq!(compare(line).unwrap_err().to_string(), format!("{want} [usage]"));
+        }
     }
 }

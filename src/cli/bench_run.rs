@@ -1,6 +1,7 @@
 //! Measuring: from the command line to a plan, the live line, and the report to where it goes.
 
 use super::bench::{Bench, Content, Format};
+use super::compare;
 use ringfort::load::{
     Capacity, Expect, ExpectBody, Found, Go, Live, Pace, Plan, Report, Server, Template, Tree,
 };
@@ -15,7 +16,9 @@ use std::time::Duration;
 /// `ringfort bench`: the code to end with. `print`: to stdout.
 pub(crate) fn run(bench: Bench, print: impl Fn(&str) -> Result<(), Error>) -> Result<u8, Error> {
     let split = Split::of_machine();
-    let (text, code) = if let Some((name, values)) = bench.compare.clone() {
+    let (text, code) = if !bench.sides.is_empty() {
+        compare::run(&bench)?
+    } else if let Some((name, values)) = bench.compare.clone() {
         compare(&bench, &split, &name, &values)?
     } else if bench.own {
         // Forked before anything else: a process with threads could not.
@@ -95,10 +98,12 @@ fn capacity_text(format: Format, found: &Found) -> String {
     }
 }
 
-fn plan(bench: &Bench, url: &str) -> Result<Plan, Error> {
+pub(super) fn plan(bench: &Bench, url: &str) -> Result<Plan, Error> {
     let mut plan = Plan::new(url)?;
     let short = Duration::from_millis(500);
+    let tenths = |count: u64| Duration::from_millis(100 * count);
     let (duration, warm_up) = match (bench.compare.is_some(), bench.find_capacity, bench.own) {
+        _ if !bench.sides.is_empty() => (tenths(3), tenths(1)),
         (true, _, _) => (Duration::from_secs(1), Duration::from_millis(200)),
         (_, true, _) => (Duration::from_secs(2), short),
         (_, _, true) => (Duration::from_secs(3), short),
@@ -186,19 +191,19 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).map_err(wrong)
 }
 
-fn failed(what: impl Into<String>) -> Error {
+pub(super) fn failed(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::System, what)
 }
 
 /// Which CPUs a server of ours gets and which the client: half each, so that neither takes the
 /// other's time. On a machine with one CPU they share it, and the verdict says what came of it.
-struct Split {
-    server: Vec<u32>,
-    client: Vec<u32>,
+pub(super) struct Split {
+    pub(super) server: Vec<u32>,
+    pub(super) client: Vec<u32>,
 }
 
 impl Split {
-    fn of_machine() -> Self {
+    pub(super) fn of_machine() -> Self {
         let mut server = cpu::allowed();
         if server.len() < 2 {
             return Self { server: Vec::new(), client: Vec::new() };
@@ -349,20 +354,20 @@ fn live_line(live: &Live, rate: f64) -> String {
 }
 
 /// Shows how it goes on a terminal, and hears Ctrl-C.
-struct Watcher {
+pub(super) struct Watcher {
     signals: ringfort::io::Fd,
     shows: bool,
     last: Option<(Duration, u64)>,
 }
 
 impl Watcher {
-    fn new(quiet: bool) -> Result<Self, Error> {
+    pub(super) fn new(quiet: bool) -> Result<Self, Error> {
         let (signals, _) = signal::open(&[signal::INT, signal::TERM])
             .map_err(|failed| failed.error("listen to signals"))?;
         Ok(Self { signals, shows: !quiet && io::stderr().is_terminal(), last: None })
     }
 
-    fn look(&mut self, live: &Live) -> Go {
+    pub(super) fn look(&mut self, live: &Live) -> Go {
         if self.shows {
             self.show(live);
         }
@@ -387,7 +392,7 @@ impl Watcher {
         let _ = write!(io::stderr(), "\r\x1b[K{}", live_line(live, rate));
     }
 
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         if std::mem::take(&mut self.shows) {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }

@@ -22,9 +22,10 @@ Usage:
   ringfort ctl SOCKET …      ask or command a running master; `ringfort ctl --help`
   ringfort bench URL         measure a server (bench --self: one of ours)
   ringfort bench --help      all options
+  ringfort compare A B       is B slower than A? in turns; `ringfort compare --help`
 
 Exit codes: 0 ok, 1 failed, 2 usage, 4 this machine cannot (io_uring, memory, descriptors);
-bench also: 3 a gate was breached, 5 the result is not valid, 130 interrupted
+bench, compare: 3 a gate was breached (B is worse), 5 the result is not valid, 130 interrupted
 "
     )
 }
@@ -104,6 +105,36 @@ What to reach, and what to print:
 Exit codes: 0 ok, 1 failed, 2 usage, 3 a gate was breached, 4 this machine cannot, 5 the result does
 not describe the server (client-bound, connections missing, lagging …), 130 interrupted: the report
 so far.
+";
+
+/// `ringfort compare --help`.
+#[cfg(feature = "load")]
+pub(super) fn compare() -> String {
+    COMPARE.to_owned()
+}
+
+#[cfg(feature = "load")]
+const COMPARE: &str = "\
+Usage: ringfort compare A B [OPTIONS]
+
+A and B: each a URL, or a command line in quotes that starts a server on 127.0.0.1, with {port}
+where the port belongs; words are split at spaces, no shell. It is started anew for each turn, and
+killed with its process group.
+
+  ringfort compare './old 127.0.0.1:{port}' './new 127.0.0.1:{port}'
+
+Each round measures A, A again, and B. There is a verdict only if nearly all rounds agree (by chance
+in 1 of 2000) and the change exceeds the noise floor: what A differs from itself.
+
+      --rounds N                 How many, 12 at least. [25]
+  -d, --duration T               Of one measurement. [300ms]
+      --warmup T                 Before it. [100ms]
+      --format KIND              text, md or json. [text]
+
+All else as of `ringfort bench --help`: connections, rate, requests, expectations, CPUs.
+
+Exit codes: 0 B is not worse, 3 B is worse in a figure, 5 requests failed or connections are missing
+(or the like), 1, 2, 4 and 130 as of bench.
 ";
 
 /// `ringfort serve --help`.

@@ -7,6 +7,8 @@ mod bench;
 #[cfg(feature = "load")]
 pub(crate) mod bench_run;
 mod check;
+#[cfg(feature = "load")]
+mod compare;
 pub(crate) mod ctl;
 pub(crate) mod demo;
 mod help;
@@ -91,6 +93,13 @@ pub(crate) fn parse(
         Some(Value(word)) if word == "bench" => {
             return Ok(match bench::parse(parser)? {
                 bench::Line::Help => Command::Print(help::bench()),
+                bench::Line::Run(bench) => Command::Bench(bench),
+            });
+        }
+        #[cfg(feature = "load")]
+        Some(Value(word)) if word == "compare" => {
+            return Ok(match bench::parse_compare(parser)? {
+                bench::Line::Help => Command::Print(help::compare()),
                 bench::Line::Run(bench) => Command::Bench(bench),
             });
         }

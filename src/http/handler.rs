@@ -14,8 +14,12 @@ use std::time::Duration;
 /// A panic is contained: that request is answered with 500, its connection closed, and the handler
 /// called again for the next request of another connection. Its state is then what the panic left.
 pub trait Handler {
-    /// Answers one request. A response that is left as it is means 200 without a body.
-    fn handle(&mut self, request: &Request<'_>, response: &mut Response);
+    /// Answers one request. A response that is left as it is means 200 without a body. Without a
+    /// method of its own a handler says `Hello from Worker Pool!`.
+    fn handle(&mut self, request: &Request<'_>, response: &mut Response) {
+        let _ = request;
+        response.text("Hello from Worker Pool!");
+    }
 
     /// Asked when a request announces a body: who receives it while it comes. `None` (the default):
     /// it is kept until it is whole, and given to [`Handler::handle`].

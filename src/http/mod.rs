@@ -45,6 +45,8 @@ mod request;
 mod response;
 mod serve;
 mod syntax;
+#[cfg(feature = "http")]
+pub mod types;
 pub use connection::{Connection, Http};
 pub(crate) use handler::Owed;
 pub use handler::{Handler, Outcome, Pull, Stream, Upload};

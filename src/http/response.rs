@@ -97,20 +97,25 @@ impl Response {
     ///
     /// What would break the framing of the answer, or let the value begin another field.
     pub fn header(&mut self, name: &str, value: &str) -> Result<&mut Self, InvalidHeader> {
+        self.field(name, value.as_bytes())
+    }
+
+    /// The same for a value that need not be text.
+    pub(super) fn field(&mut self, name: &str, value: &[u8]) -> Result<&mut Self, InvalidHeader> {
         if name.is_empty() || !name.bytes().all(is_token) {
             return Err(InvalidHeader::Name);
         }
-        if !value.bytes().all(is_text) {
+        if !value.iter().copied().all(is_text) {
             return Err(InvalidHeader::Value);
         }
         if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
             return Err(InvalidHeader::Reserved);
         }
         if name.eq_ignore_ascii_case("content-type") {
-            self.content_type = Some(value.into());
+            self.content_type = Some(String::from_utf8_lossy(value).into());
             return Ok(self);
         }
-        for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
             self.fields.extend_from_slice(part);
         }
         Ok(self)

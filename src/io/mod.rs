@@ -26,6 +26,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 pub use time::Instant;
 pub use token::{Kind, Token};
 
@@ -366,8 +367,45 @@ impl fmt::Display for Exit {
 pub enum Signal {
     /// Finish and leave.
     Term,
+    /// End with a core dump, where the system makes them.
+    Abort,
     /// Now.
     Kill,
+}
+
+/// What a process does at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunState {
+    /// It is on a CPU, or waits for one.
+    Running,
+    /// It waits for something else.
+    Waiting,
+    /// It was stopped by a signal.
+    Stopped,
+    /// A debugger holds it.
+    Traced,
+}
+
+impl RunState {
+    /// As part of a sentence.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Waiting => "blocked",
+            Self::Stopped => "stopped",
+            Self::Traced => "traced",
+        }
+    }
+}
+
+/// What a process does, and how long it was on a CPU so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// What it does.
+    pub state: RunState,
+    /// On a CPU, in user and kernel mode.
+    pub cpu: Duration,
 }
 
 /// What only the master asks of the kernel.
@@ -396,6 +434,10 @@ pub trait Processes {
     /// Bytes of memory that a worker (by its number: it is not reaped) has resident; `shared_out`:
     /// each shared page counts for its share only (PSS). `None`: the kernel does not say.
     fn memory(&mut self, pid: u32, shared_out: bool) -> Option<u64>;
+    /// What a worker (by its number: it is not reaped) does now. `None`: the kernel does not say.
+    fn usage(&mut self, pid: u32) -> Option<Usage>;
+    /// Whether arrivals wait in a listener's queue (poll(2), without waiting).
+    fn has_arrivals(&mut self, listener: &Fd) -> bool;
     /// Which user is at the other end of a Unix socket (SO_PEERCRED); `None`: nobody can say.
     fn peer_user(&mut self, fd: &Fd) -> Option<u32>;
 }

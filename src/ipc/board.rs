@@ -1,24 +1,32 @@
 //! The shared page: one line per worker's life, single-writer monotone counters. Pure: the memory
 //! comes from outside (a memfd, or the simulator).
 //!
-//! Layout, version 1, in 64-bit words: a header (magic and version, lines, words per line), then
+//! Layout, version 2, in 64-bit words: a header (magic and version, lines, words per line), then
 //! the lines. A line holds identity and state, then one word per counter, then one per close
 //! reason; lines start on their own cache lines. Single writer: the worker writes everything but
 //! its identity, [`Counter::HandedOver`] and [`Counter::TakenBack`], which are the master's.
 //! Readers may see a counter a little late, never torn.
+//!
+//! One word has two writers, and is changed by atomic operations only: the claim. It counts the
+//! handed-over connections that the worker has seen, in order, times two; its lowest bit says that
+//! the master has taken back all that it had not seen. A worker claims what a message brings before
+//! it does anything with it; what it cannot claim is somebody else's by then.
 
 use crate::stats::{CloseReason, Counter};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const MAGIC: u64 = 0x7269_6e67_666f_7231; // "ringfor1": the version is the last byte
+const MAGIC: u64 = 0x7269_6e67_666f_7232; // "ringfor2": the version is the last byte
 const HEADER_WORDS: usize = 8;
 const IDENTITY: usize = 0;
 const STATE: usize = 1;
 const TICK: usize = 2;
+const CLAIM: usize = 3;
 const ACTIVITY: usize = 6;
 const SEEN: usize = 7;
 const COUNTERS: usize = 8;
 const REASONS: usize = COUNTERS + Counter::ALL.len();
+/// Of the claim: what the worker has not seen is not its any more.
+const REVOKED: u64 = 1;
 const LINE_WORDS: usize = (REASONS + CloseReason::ALL.len()).next_multiple_of(8);
 
 /// What a worker says of itself.
@@ -136,6 +144,40 @@ impl Line {
         self.get(Counter::Adopted).saturating_sub(gone)
     }
 
+    /// The worker has seen so many more handed-over connections: whether they are its own.
+    #[must_use]
+    pub fn claim(&self, count: u64) -> bool {
+        let word = &self.words[CLAIM];
+        let mut claim = word.load(Ordering::Acquire);
+        while claim & REVOKED == 0 {
+            let next = claim + 2 * count;
+            match word.compare_exchange(claim, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(changed) => claim = changed,
+            }
+        }
+        word.fetch_add(2 * count, Ordering::AcqRel);
+        false
+    }
+
+    /// The master takes back what the worker has not seen. Gives back how many it has.
+    #[must_use]
+    pub fn revoke(&self) -> u64 {
+        self.words[CLAIM].fetch_or(REVOKED, Ordering::AcqRel) / 2
+    }
+
+    /// What is handed over from now on is the worker's again. It must have seen all that was
+    /// revoked.
+    pub fn reinstate(&self) {
+        self.words[CLAIM].fetch_and(!REVOKED, Ordering::AcqRel);
+    }
+
+    /// How many handed-over connections the worker has seen, its own or not.
+    #[must_use]
+    pub fn seen(&self) -> u64 {
+        self.words[CLAIM].load(Ordering::Acquire) / 2
+    }
+
     /// The master clears the line for a new life: slot, generation and epoch.
     pub fn begin(&self, slot: u32, generation: u32, epoch: u32) {
         for word in self.words {
@@ -219,6 +261,31 @@ mod tests {
         assert_eq!(Board::open(words).map(|b| b.line(2).get(Counter::Adopted)), Some(5));
         words[1].store(4, Ordering::Relaxed);
         assert!(Board::open(words).is_none(), "a board longer than its memory");
+    }
+
+    #[test]
+    fn what_was_revoked_cannot_be_claimed_and_what_was_claimed_not_revoked() {
+        let line = Line::detached();
+        assert!(line.claim(3));
+        assert_eq!(line.revoke(), 3);
+        assert_eq!(line.revoke(), 3, "once more changes nothing");
+        assert!(!line.claim(2));
+        assert_eq!(line.seen(), 5);
+        line.reinstate();
+        assert!(line.claim(1));
+        assert_eq!(line.seen(), 6);
+    }
+
+    /// On real threads: each connection goes to exactly one of both.
+    #[test]
+    fn a_claim_and_a_revocation_never_both_win() {
+        for _ in 0..200 {
+            let line = Line::detached();
+            let worker = std::thread::spawn(move || (0..20).filter(|_| line.claim(1)).count());
+            let seen = line.revoke();
+            assert_eq!(worker.join().unwrap() as u64, seen);
+            assert_eq!(line.seen(), 20);
+        }
     }
 
     #[test]

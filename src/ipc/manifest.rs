@@ -270,6 +270,10 @@ records! {
         handed: u64,
         /// Of those, known as received.
         settled: u64,
+        /// Connections that any message brought to it.
+        sent: u64,
+        /// What it had not seen was taken back: how many it had seen then.
+        revoked: Option<u64>,
         /// Our copies of the rest, oldest first.
         copies: Vec<ConnectionPart>,
         /// Connections that it gave back and we took.
@@ -305,6 +309,8 @@ records! {
         refused: Vec<(String, u64)>,
         /// Given to others after a death.
         redispatched: u64,
+        /// Not begun by a worker that hung, and given to others.
+        rescued: u64,
         /// Of those accepted, connections of the master with itself.
         probes: u64,
         /// Workers that ended.

@@ -7,6 +7,9 @@ use std::time::Duration;
 /// Most bytes of a message on the channel between master and worker.
 pub const CONTROL_MAX: usize = 1024;
 
+/// Most bytes of the one message that is longer: the options that a throw-away child has read.
+pub const CONFIG_MAX: usize = 64 * 1024;
+
 /// What a message is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MessageType {
@@ -29,6 +32,8 @@ pub enum MessageType {
     Shutdown,
     /// `serve`: a successor reads its listeners from now on.
     Serve,
+    /// `ping`: turn; that alone is the answer.
+    Ping,
     /// `reload`.
     Reload,
     /// A type that this build does not know: kept, never fatal.
@@ -49,6 +54,7 @@ impl MessageType {
             Self::ConfigRead => "config_read",
             Self::Shutdown => "shutdown",
             Self::Serve => "serve",
+            Self::Ping => "ping",
             Self::Reload => "reload",
             Self::Other(name) => name,
         }
@@ -67,6 +73,7 @@ impl MessageType {
             "config_read" => Self::ConfigRead,
             "shutdown" => Self::Shutdown,
             "serve" => Self::Serve,
+            "ping" => Self::Ping,
             "reload" => Self::Reload,
             _ => Self::Other(name.to_owned()),
         }
@@ -134,6 +141,12 @@ impl Message {
     #[must_use]
     pub fn serve(timestamp: f64) -> Self {
         Self::new(MessageType::Serve, Map::new(), timestamp)
+    }
+
+    /// Turn; that alone is the answer.
+    #[must_use]
+    pub fn ping(timestamp: f64) -> Self {
+        Self::new(MessageType::Ping, Map::new(), timestamp)
     }
 
     /// The options that differ from those the pool began with, by name and value, and what only a
@@ -336,6 +349,7 @@ mod tests {
             (MessageType::WorkerMetrics, "worker_metrics"),
             (MessageType::ConfigRead, "config_read"),
             (MessageType::Serve, "serve"),
+            (MessageType::Ping, "ping"),
             (MessageType::Shutdown, "shutdown"),
             (MessageType::Reload, "reload"),
             (MessageType::Other("x".to_owned()), "x"),

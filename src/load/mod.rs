@@ -38,6 +38,7 @@
 
 mod capacity;
 mod pace;
+pub mod paired;
 mod plan;
 pub mod reply;
 mod report;

@@ -112,10 +112,10 @@ impl Schedule {
 
 /// A seeded source of chance (SplitMix64). Good enough to space requests.
 #[derive(Clone, Debug)]
-struct Chance(u64);
+pub(super) struct Chance(u64);
 
 impl Chance {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -127,11 +127,16 @@ impl Chance {
         z ^ (z >> 31)
     }
 
-    /// With a mean of 1.
-    fn exponential(&mut self) -> f64 {
+    /// More than 0, up to 1.
+    pub(super) fn uniform(&mut self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "53 bits fit a double exactly")]
         let uniform = ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64;
-        -uniform.ln()
+        uniform
+    }
+
+    /// With a mean of 1.
+    fn exponential(&mut self) -> f64 {
+        -self.uniform().ln()
     }
 }
 

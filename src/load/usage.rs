@@ -1,5 +1,6 @@
 //! CPU time, context switches and memory of threads and of whole process trees, out of /proc.
 
+use crate::sys::process;
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Sub;
@@ -78,7 +79,16 @@ impl Usage {
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
     threads: BTreeMap<u32, Usage>,
-    processes: Vec<u32>,
+    processes: BTreeMap<u32, Spent>,
+}
+
+/// CPU time of one process.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spent {
+    /// Of all its threads, ended ones too.
+    own: Duration,
+    /// Of its children that have ended, and of theirs.
+    ended: Duration,
 }
 
 impl Tree {
@@ -100,22 +110,39 @@ impl Tree {
             let folder = format!("/proc/{pid}/task");
             numbers(&folder).map(move |id| (id, thread(&format!("{folder}/{id}"))))
         });
-        Self { threads: threads.collect(), processes }
+        let spent = processes.iter().map(|pid| (*pid, spent(*pid)));
+        Self { threads: threads.collect(), processes: spent.collect() }
     }
 
-    /// What they used since then. What a thread that has ended used is lost.
+    /// What they used since then: CPU time also of threads and children that have ended; of the
+    /// rest, what such used is lost.
     #[must_use]
     pub fn since(&self, before: &Self) -> Usage {
         let used =
             |(id, now): (&u32, &Usage)| *now - before.threads.get(id).copied().unwrap_or_default();
         let used = self.threads.iter().map(used).fold(Usage::default(), Usage::plus);
-        Usage { processes: u32::try_from(self.processes.len()).unwrap_or(u32::MAX), ..used }
+        let processes = u32::try_from(self.processes.len()).unwrap_or(u32::MAX);
+        Usage { cpu: self.cpu_since(before), processes, ..used }
+    }
+
+    /// A child that has ended brings its parent all it ever used: what it had used before counts
+    /// not.
+    fn cpu_since(&self, before: &Self) -> Duration {
+        let (mut used, mut ended) = (Duration::ZERO, Duration::ZERO);
+        for (pid, now) in &self.processes {
+            let then = before.processes.get(pid).copied().unwrap_or_default();
+            used += now.own.saturating_sub(then.own);
+            ended += now.ended.saturating_sub(then.ended);
+        }
+        let gone = before.processes.iter().filter(|(pid, _)| !self.processes.contains_key(pid));
+        let known = gone.map(|(_, then)| then.own + then.ended).sum();
+        used + ended.saturating_sub(known)
     }
 
     /// Resident memory of all, in bytes. Costs more than a look.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        self.processes.iter().map(|pid| memory(*pid)).sum()
+        self.processes.keys().map(|pid| memory(*pid)).sum()
     }
 }
 
@@ -133,6 +160,14 @@ fn tree(root: u32) -> Vec<u32> {
         at += 1;
     }
     tree
+}
+
+fn spent(pid: u32) -> Spent {
+    let stat = read(&format!("/proc/{pid}/stat")).unwrap_or_default();
+    Spent {
+        own: process::cpu_time(pid).unwrap_or_default(),
+        ended: children(&stat).unwrap_or_default(),
+    }
 }
 
 fn thread(folder: &str) -> Usage {
@@ -168,6 +203,13 @@ fn parent(stat: &str) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// CPU time of children that were waited for: `cutime` and `cstime`, in ticks of 10 ms.
+fn children(stat: &str) -> Option<Duration> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(13);
+    let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks.saturating_mul(10)))
+}
+
 /// On a CPU and waiting for one, in nanoseconds (Documentation/scheduler/sched-stats.rst).
 fn schedstat(text: &str) -> Option<(Duration, Duration)> {
     let mut numbers = text.split_whitespace().map(|word| word.parse().ok());
@@ -188,12 +230,35 @@ mod tests {
     fn what_proc_says_is_read() {
         assert_eq!(parent("7 (a b) c) S 3 7 7 0"), Some(3));
         assert_eq!(parent("nonsense"), None);
+        // proc_pid_stat(5): utime, stime, cutime and cstime are fields 14 to 17.
+        let stat = "7 (a b) c) S 3 7 7 0 -1 0 0 0 0 0 1 2 30 4 20 0";
+        assert_eq!(children(stat), Some(Duration::from_millis(340)));
+        assert_eq!(children("7 (x) S 3"), None);
         let (cpu, wait) = (Duration::from_nanos(12), Duration::from_nanos(34));
         assert_eq!(schedstat("12 34 5\n"), Some((cpu, wait)));
         assert_eq!(schedstat("12"), None);
         let status = "Name:\tx\nnonvoluntary_ctxt_switches:\t5\nVmRSS:\t  12 kB\n";
         assert_eq!(field(status, "VmRSS:"), Some(12));
         assert_eq!(field(status, "voluntary_ctxt_switches:"), None);
+    }
+
+    #[test]
+    fn what_ended_children_used_counts_once() {
+        let millis = Duration::from_millis;
+        let tree = |processes: &[(u32, u64, u64)]| Tree {
+            threads: BTreeMap::new(),
+            processes: processes
+                .iter()
+                .map(|(pid, own, ended)| (*pid, Spent { own: millis(*own), ended: millis(*ended) }))
+                .collect(),
+        };
+        let before = tree(&[(1, 100, 10), (2, 500, 0), (3, 70, 0)]);
+        // 2 used 20 more and ended; 4 came, used 30 and lives; 3 ended and nobody waited for it.
+        let after = tree(&[(1, 105, 10 + 520 + 70), (4, 30, 0)]);
+        assert_eq!(after.since(&before).cpu, millis(5 + 20 + 30));
+        // Who ignores SIGCHLD is told nothing.
+        let after = tree(&[(1, 105, 10)]);
+        assert_eq!(after.since(&before).cpu, millis(5));
     }
 
     #[test]

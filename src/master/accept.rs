@@ -68,7 +68,12 @@ impl<I: Io + Processes> Master<I> {
         let Token { slot: listener, generation, .. } = completion.token;
         self.listeners.completed(listener, generation, completion.more);
         match completion.result {
-            Ok(_) => self.listeners.set_readable(listener, true),
+            Ok(_) => {
+                let slot = self.listeners.reported(listener);
+                if let Some(line) = slot.and_then(|slot| self.workers.reader(slot)) {
+                    self.watchdog.wake(line, now);
+                }
+            }
             Err(errno) => self.on_accept_error(listener, errno, now),
         }
     }
@@ -201,7 +206,7 @@ impl<I: Io + Processes> Master<I> {
         match self.io.accept(socket) {
             Ok(fd) => self.arrive(fd, listener, now),
             Err(Errno::Again) => {
-                self.listeners.set_readable(listener, false);
+                self.listeners.emptied(listener);
                 return false;
             }
             Err(errno) => {
@@ -221,8 +226,17 @@ impl<I: Io + Processes> Master<I> {
             let process = processes.get(&line).filter(|process: &&Process| process.reads);
             process.is_some_and(|process| board.line(line).open() < process.connections_max)
         };
-        let serves = |slot| workers.reader(slot).is_some_and(reads);
-        let reader = |slot| Reader::of(slot, serves, open);
+        let serves = |slot| {
+            let late = |line| workers.life(line).is_some_and(|life| life.late);
+            workers.reader(slot).filter(|&line| reads(line) && !late(line))
+        };
+        let (watchdog, accepts) = (&self.watchdog, self.phase.accepts());
+        let reader = |slot: Option<u32>| match slot.and_then(serves) {
+            Some(line) if accepts && watchdog.is_asleep(line) => Reader::Watched,
+            Some(_) => Reader::Worker,
+            None if open => Reader::Master,
+            None => Reader::Nobody,
+        };
         while let Some(action) = self.listeners.poll(reader) {
             let (Action::Arm { listener, how, generation }
             | Action::Cancel { listener, how, generation }) = action;

@@ -112,6 +112,7 @@ impl<I: Io + Processes> Master<I> {
             phase: if self.phase.is_draining() { "draining" } else { "running" },
             ready: self.is_ready(),
             mode: self.mode(),
+            balancer: self.balancer.name(),
             epoch: self.ops.epochs.current(),
             slots: u32::try_from(self.workers.active().count()).unwrap_or(u32::MAX),
             addresses: self.control.facts.addresses.clone(),

@@ -24,7 +24,9 @@ impl<I: Io + Processes> Master<I> {
             }
         }
         for slot in 0..self.workers.slots() {
-            let now = self.workers.reader(slot).map(|line| {
+            let late = |line: &u32| self.workers.life(*line).is_some_and(|life| life.late);
+            let reader = self.workers.reader(slot).filter(|line| !late(line));
+            let now = reader.map(|line| {
                 let counters = self.board.line(line);
                 // Received first: who is counted there is counted as adopted.
                 let own = counters.get(Counter::Received);
@@ -67,7 +69,8 @@ impl<I: Io + Processes> Master<I> {
         self.lines.resize(slots, u32::MAX);
         for (line, life) in self.workers.lives() {
             let Some(process) = self.processes.get(&line) else { continue };
-            if life.state != State::Ready || !life.takes() || !process.may_pass() {
+            let takes = life.takes() && !self.ledger.is_revoked(line);
+            if life.state != State::Ready || !takes || !process.may_pass() {
                 continue;
             }
             let counters = self.board.line(line);
@@ -118,9 +121,12 @@ impl<I: Io + Processes> Master<I> {
                 match completion.result {
                     Ok(_) => {
                         let before = self.ledger.handed(line);
-                        self.ledger.hand_over(line, arrivals);
+                        for arrival in self.ledger.hand_over(line, arrivals) {
+                            self.pending.put_back(arrival);
+                        }
                         let count = self.ledger.handed(line) - before;
                         self.board.line(line).add(Counter::HandedOver, count);
+                        self.watchdog.wake(line, now);
                     }
                     Err(_) if asked => {
                         // A probe is for nobody else: who reads at its other end sees its end.

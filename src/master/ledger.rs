@@ -63,6 +63,7 @@ pub struct Ledger {
     accepted: u64,
     refused: [u64; RefuseReason::ALL.len()],
     redispatched: u64,
+    rescued: u64,
     /// Of those accepted, connections of the master with itself.
     probes: u64,
     deaths: u64,
@@ -82,6 +83,10 @@ struct Transit {
     settled: u64,
     /// Our copies of the rest: `handed - settled` of them.
     copies: VecDeque<Arrival>,
+    /// Connections that any message brought to it, those that were taken back included.
+    sent: u64,
+    /// What it had not seen was taken back, and nothing more is its: how many it had seen then.
+    revoked: Option<u64>,
     /// Connections that it gave back and we took.
     taken_back: u64,
 }
@@ -147,13 +152,63 @@ impl Ledger {
         self.transit.get(&line).map_or(0, |transit| transit.handed)
     }
 
-    /// The kernel took these over for the worker; our copies are kept.
-    pub fn hand_over(&mut self, line: u32, arrivals: impl Iterator<Item = Arrival>) {
+    /// The kernel took these over for the worker; our copies are kept. Gives back those that the
+    /// worker will not take: what it had not seen was taken back meanwhile.
+    pub fn hand_over(
+        &mut self,
+        line: u32,
+        arrivals: impl Iterator<Item = Arrival>,
+    ) -> Vec<Arrival> {
         let transit = self.transit.get_mut(&line);
         let transit = transit.expect("a handed-over connection has a life: `begin` made it");
+        // It sees a message whole or not at all.
+        let takes = transit.revoked.is_none_or(|seen| transit.sent < seen);
         let before = transit.copies.len();
+        if !takes {
+            let back: Vec<Arrival> = arrivals.collect();
+            transit.sent += back.len() as u64;
+            self.rescued += back.len() as u64;
+            return back;
+        }
         transit.copies.extend(arrivals);
-        transit.handed += (transit.copies.len() - before) as u64;
+        let count = (transit.copies.len() - before) as u64;
+        transit.handed += count;
+        transit.sent += count;
+        Vec::new()
+    }
+
+    /// The worker has seen so many, and cannot claim any more: gives back the copies of the others,
+    /// oldest first.
+    pub fn revoke(&mut self, line: u32, seen: u64) -> VecDeque<Arrival> {
+        let Some(transit) = self.transit.get_mut(&line) else { return VecDeque::new() };
+        if transit.revoked.is_some() {
+            return VecDeque::new();
+        }
+        transit.revoked = Some(seen);
+        let unseen = usize::try_from(transit.sent.saturating_sub(seen)).unwrap_or(usize::MAX);
+        let back = transit.copies.split_off(transit.copies.len().saturating_sub(unseen));
+        transit.handed -= back.len() as u64;
+        self.rescued += back.len() as u64;
+        back
+    }
+
+    /// Whether it can claim nothing.
+    #[must_use]
+    pub fn is_revoked(&self, line: u32) -> bool {
+        self.transit.get(&line).is_some_and(|transit| transit.revoked.is_some())
+    }
+
+    /// Whether messages are on their way to it, as it has seen so many connections.
+    #[must_use]
+    pub fn waits(&self, line: u32, seen: u64) -> bool {
+        self.transit.get(&line).is_some_and(|transit| transit.sent > seen)
+    }
+
+    /// It has seen all that was revoked: what it is handed from now on is its own again.
+    pub fn reinstate(&mut self, line: u32) {
+        if let Some(transit) = self.transit.get_mut(&line) {
+            transit.revoked = None;
+        }
     }
 
     /// The worker says that it has received so many: gives back the copies this covers, for
@@ -225,6 +280,7 @@ impl Ledger {
             open: totals.open() + in_transit + waiting,
             open_at_death: totals.died + totals.lost,
             redispatched: self.redispatched,
+            rescued: self.rescued,
             probes: self.probes,
             deaths: self.deaths,
             killed: self.killed,
@@ -334,6 +390,8 @@ pub struct Report {
     pub open_at_death: u64,
     /// Connections that a dead worker had not begun and that went to others.
     pub redispatched: u64,
+    /// Connections that a worker which hung had not begun and that went to others.
+    pub rescued: u64,
     /// Of those accepted, connections over which the master asked new workers for an answer.
     pub probes: u64,
     /// Connections that draining workers gave back, for others.
@@ -395,9 +453,10 @@ impl fmt::Display for Report {
         }
         write!(
             f,
-            " redispatched={} handed_back={} deaths={} killed={} drained_served={} drained_cut={} \
-             probes={}",
+            " redispatched={} rescued={} handed_back={} deaths={} killed={} drained_served={} \
+             drained_cut={} probes={}",
             self.redispatched,
+            self.rescued,
             self.handed_back,
             self.deaths,
             self.killed,
@@ -562,8 +621,8 @@ mod tests {
         after.since(&report);
         assert!(!after.is_clean());
         let want = "accepted=3 served=1 refused=0 cut=2 open=0 reset=1 worker_died=1 \
-                    redispatched=0 handed_back=0 deaths=1 killed=0 drained_served=0 drained_cut=1 \
-                    probes=0";
+                    redispatched=0 rescued=0 handed_back=0 deaths=1 killed=0 drained_served=0 \
+                    drained_cut=1 probes=0";
         assert_eq!(after.to_string(), want);
     }
 }

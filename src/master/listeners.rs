@@ -19,23 +19,12 @@ pub enum How {
 pub enum Reader {
     /// The worker of its slot.
     Worker,
+    /// The same; the master only wants to know when something arrives.
+    Watched,
     /// The master.
     Master,
     /// Nobody: accepting is paused, or over.
     Nobody,
-}
-
-impl Reader {
-    /// Who should read the listener of this slot (`None`: the master's alone). `served`: the slot
-    /// has a ready worker with room; `open`: the master takes connections now.
-    #[must_use]
-    pub fn of(slot: Option<u32>, served: impl Fn(u32) -> bool, open: bool) -> Self {
-        match slot {
-            Some(slot) if served(slot) => Self::Worker,
-            Some(_) | None if open => Self::Master,
-            Some(_) | None => Self::Nobody,
-        }
-    }
 }
 
 /// What to do next. `generation` tells one arming from the other in tokens.
@@ -76,6 +65,8 @@ struct Row {
     how: How,
     /// The poll has reported arrivals that were not all taken.
     readable: bool,
+    /// Who is to read it.
+    reader: Reader,
 }
 
 /// The master's operation on a listener.
@@ -90,7 +81,14 @@ impl Listeners {
     /// A listener of a slot, or of the master alone. Gives back its place.
     pub fn add(&mut self, slot: Option<u32>) -> u32 {
         let (operation, how) = (Operation::None, How::of(slot));
-        self.rows.push(Row { slot, generation: 0, operation, how, readable: false });
+        self.rows.push(Row {
+            slot,
+            generation: 0,
+            operation,
+            how,
+            readable: false,
+            reader: Reader::Nobody,
+        });
         u32::try_from(self.rows.len() - 1).expect("fewer listeners than tokens can name")
     }
 
@@ -109,8 +107,11 @@ impl Listeners {
     /// gets another reader is cancelled first, and armed again only after its last completion.
     pub fn poll(&mut self, reader: impl Fn(Option<u32>) -> Reader) -> Option<Action> {
         for (row, listener) in self.rows.iter_mut().zip(0..) {
-            let wanted = reader(row.slot) == Reader::Master;
-            row.readable &= wanted;
+            let before = std::mem::replace(&mut row.reader, reader(row.slot));
+            let wanted = matches!(row.reader, Reader::Master | Reader::Watched);
+            // What was reported while it was watched was left to the worker.
+            let reported = before == Reader::Watched && row.operation == Operation::Armed;
+            row.readable = row.reader == Reader::Master && (row.readable || reported);
             match row.operation {
                 Operation::None if wanted => {
                     row.operation = Operation::Armed;
@@ -140,10 +141,17 @@ impl Listeners {
         }
     }
 
-    /// The poll has reported arrivals.
-    pub fn set_readable(&mut self, listener: u32, readable: bool) {
+    /// The poll has reported arrivals. Gives back the slot whose worker takes them.
+    pub fn reported(&mut self, listener: u32) -> Option<u32> {
+        let row = self.rows.get_mut(listener as usize)?;
+        row.readable = row.reader == Reader::Master;
+        row.slot.filter(|_| row.reader == Reader::Watched)
+    }
+
+    /// The master has taken all that were there.
+    pub fn emptied(&mut self, listener: u32) {
         if let Some(row) = self.rows.get_mut(listener as usize) {
-            row.readable = readable;
+            row.readable = false;
         }
     }
 
@@ -188,7 +196,7 @@ mod tests {
         while let Some(action) = listeners.poll(|_| Reader::Master) {
             seen.push(action);
         }
-        listeners.set_readable(1, true);
+        assert_eq!(listeners.reported(1), None);
         while let Some(action) = listeners.poll(worker_ready) {
             seen.push(action);
         }
@@ -222,6 +230,20 @@ mod tests {
             Action::Arm { listener: 0, how: How::Poll, generation: 2 },
         ];
         assert_eq!(seen, want);
+    }
+
+    #[test]
+    fn what_arrived_while_a_worker_was_watched_is_taken_when_it_is_not_its_any_more() {
+        let mut listeners = Listeners::default();
+        listeners.add(Some(7));
+        assert!(listeners.poll(|_| Reader::Watched).is_some(), "armed");
+        assert_eq!(listeners.reported(0), Some(7));
+        assert_eq!(listeners.readable(0), None, "they are the worker's");
+        assert_eq!(listeners.poll(|_| Reader::Master), None, "it is armed already");
+        assert_eq!(listeners.readable(0), Some(0));
+        listeners.emptied(0);
+        assert_eq!(listeners.poll(|_| Reader::Master), None);
+        assert_eq!(listeners.readable(0), None);
     }
 
     proptest! {

@@ -29,6 +29,8 @@ mod takeover;
 mod transact;
 pub mod trial;
 pub mod upgrade;
+mod watch;
+pub mod watchdog;
 pub mod workers;
 
 use crate::admin;
@@ -57,6 +59,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 use supervise::Process;
+use watchdog::Watchdog;
 use workers::Workers;
 
 /// A listener that the master holds.
@@ -120,6 +123,7 @@ pub struct Master<I> {
     pending: Pending,
     ledger: Ledger,
     balancer: Guard,
+    watchdog: Watchdog,
     mail: Option<MasterMail>,
     accepting: Accepting,
     phase: Phase,
@@ -169,6 +173,7 @@ impl<I: Io + Processes> Master<I> {
             pending: Pending::new(pending_max, config.pending_timeout()),
             ledger: Ledger::default(),
             balancer: Guard::new(balancer),
+            watchdog: Watchdog::new(config.watchdog_timeout()),
             mail: None,
             accepting: Accepting::default(),
             phase: Phase::Starting,
@@ -221,6 +226,7 @@ impl<I: Io + Processes> Master<I> {
             return self.quiesce(now);
         }
         self.attend(now);
+        self.watch(now);
         self.supervise(now);
         self.operate(now);
         self.expire(now);
@@ -313,6 +319,7 @@ impl<I: Io + Processes> Master<I> {
         let processes = self.processes.values().filter_map(Process::next_deadline);
         [
             self.workers.next_deadline(),
+            self.watchdog.next_look(),
             self.pending.next_deadline(),
             self.refusals.next_deadline(),
             self.refusals.is_sending().then_some(now),

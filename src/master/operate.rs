@@ -289,6 +289,7 @@ impl<I: Io + Processes> Master<I> {
         let count = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         self.drain_timeout = config.drain_timeout();
         self.workers.set_boot_timeout(config.boot_timeout());
+        self.watchdog.set_timeout(config.watchdog_timeout());
         self.pending.set_limits(count(config.pending_max()), config.pending_timeout());
         self.refusals.set_linger(config.linger_timeout());
         self.ops.limits = Limits::new(&config);

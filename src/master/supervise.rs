@@ -12,7 +12,7 @@ use crate::io::{
     Processes, Signal, Token,
 };
 use crate::ipc::handoff::{self, Carried};
-use crate::ipc::message::{self, MessageType};
+use crate::ipc::message::{self, CONFIG_MAX, CONTROL_MAX, MessageType};
 use crate::stats::Counter;
 use std::time::Duration;
 
@@ -171,12 +171,13 @@ impl<I: Io + Processes> Master<I> {
         if strange {
             return bad("cut, or with descriptors");
         }
-        let message = match message::Message::parse(&message.bytes, self.message_max) {
+        let Some(life) = self.workers.life(line) else { return Ok(()) };
+        let (slot, state, role) = (life.slot, life.state, life.role);
+        let max = if role == Role::Check { CONFIG_MAX } else { CONTROL_MAX };
+        let message = match message::Message::parse(&message.bytes, max) {
             Ok(message) => message,
             Err(error) => return bad(&error.to_string()),
         };
-        let Some(life) = self.workers.life(line) else { return Ok(()) };
-        let (slot, state, role) = (life.slot, life.state, life.role);
         match message.kind {
             MessageType::WorkerReady => match state {
                 _ if message.slot() != Some(slot) => return bad("READY of another slot"),
@@ -199,6 +200,7 @@ impl<I: Io + Processes> Master<I> {
             MessageType::ConnectionClosed | MessageType::WorkerMetrics => {}
             MessageType::Shutdown
             | MessageType::Serve
+            | MessageType::Ping
             | MessageType::ConfigRead
             | MessageType::Reload
             | MessageType::Other(_) => {
@@ -213,6 +215,7 @@ impl<I: Io + Processes> Master<I> {
             && let Some(process) = self.processes.get(&line)
         {
             (self.events)(&Event::WorkerReady { slot, pid: process.pid, boot });
+            self.watchdog.wake(line, now);
             if self.workers.life(line).is_some_and(|life| life.role == Role::Candidate) {
                 self.candidate_ready(slot);
             }

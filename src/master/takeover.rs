@@ -108,6 +108,7 @@ impl<I: Io + Processes> Master<I> {
         for line in lines {
             if !self.has_state(line, State::Dead) {
                 self.pass_control(line);
+                self.watchdog.wake(line, now);
             }
         }
         (self.events)(&Event::TookOver { workers: self.processes.len() });

@@ -1,5 +1,6 @@
 //! The loop in a small world: each promise once, then all of them at random.
 
+mod hang;
 mod operate;
 mod random;
 mod world;

@@ -56,6 +56,8 @@ pub struct Life {
     pub born: Instant,
     /// Whether we asked it to end.
     pub asked: bool,
+    /// Its loop does not turn though something waits for it: it gets nothing new.
+    pub late: bool,
     ready_at: Option<Instant>,
     /// When it is killed, and why.
     deadline: Option<(Instant, KillReason)>,
@@ -195,6 +197,7 @@ impl Workers {
             epoch,
             born: now,
             asked: false,
+            late: false,
             ready_at: None,
             deadline: Some((now.after(self.boot_timeout), KillReason::BootTimeout)),
             boot_failure: None,
@@ -286,6 +289,13 @@ impl Workers {
         if let Some(life) = self.running(line) {
             life.asked = true;
             life.deadline = Some((now, KillReason::Stopped));
+        }
+    }
+
+    /// Whether its loop turns when something waits for it.
+    pub fn set_late(&mut self, line: u32, late: bool) {
+        if let Some(life) = self.running(line) {
+            life.late = late;
         }
     }
 
@@ -449,7 +459,7 @@ impl Life {
     #[must_use]
     pub fn takes(&self) -> bool {
         let serves = matches!(self.state, State::Ready | State::Full { .. });
-        serves && matches!(self.role, Role::Incumbent | Role::Trial)
+        serves && !self.late && matches!(self.role, Role::Incumbent | Role::Trial)
     }
 
     /// Drains from now on; an earlier deadline stays.

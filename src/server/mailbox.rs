@@ -67,6 +67,13 @@ impl Mailbox {
         Ok(self.notify.get().unwrap_or(&self.bell))
     }
 
+    /// Makes that readable: there is more than was taken.
+    pub(crate) fn remind(&self) {
+        if let Some(notify) = self.notify.get() {
+            notify.ring();
+        }
+    }
+
     pub(crate) fn pop(&self) -> Option<Mail> {
         self.mail.pop()
     }

@@ -44,7 +44,7 @@ faults! {
     reset_eats <= 500;
     /// A worker is killed (a chance at every step of the world).
     worker_killed <= 4;
-    /// A worker is stopped for up to two seconds (a chance at every step of the world).
+    /// A worker is stopped for up to six seconds (a chance at every step of the world).
     worker_stopped <= 4;
     /// A worker is told to drain (TERM; a chance at every step of the world).
     worker_drained <= 4;

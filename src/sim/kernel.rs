@@ -7,8 +7,8 @@ use super::ring::{InFlight, Work};
 use super::trace::Trace;
 use super::{channel::Channel, net::Listener, net::Stream};
 use crate::io::{
-    Address, Buf, Child, Completion, Connects, Errno, Exit, Fd, Half, Instant, Io, Kind, Op, Owned,
-    Processes, SendNow, Signal, Token, WorkerPlan,
+    Address, Buf, Completion, Connects, Errno, Fd, Half, Instant, Io, Kind, Op, Owned, SendNow,
+    Token,
 };
 use crate::ipc::board::Board;
 use std::cell::RefCell;
@@ -63,6 +63,8 @@ pub enum Bug {
     StaleGeneration,
     /// An answer is sent once more.
     DoubleSend,
+    /// A worker does not see that what it had not begun was taken from it.
+    LostRevocation,
 }
 
 const PLANTED: Ratio = Ratio::new(1, 20);
@@ -213,8 +215,8 @@ thread_local! {
 /// The kernel as one process sees it.
 #[derive(Debug)]
 pub struct Kernel {
-    state: Rc<RefCell<State>>,
-    pid: ProcessId,
+    pub(super) state: Rc<RefCell<State>>,
+    pub(super) pid: ProcessId,
     /// The provided buffers: they are this process's memory.
     memory: Vec<Vec<u8>>,
     /// Only for [`Bug::StaleGeneration`]: receives that ended, by slot.
@@ -229,7 +231,7 @@ impl Kernel {
     }
 
     /// Every system call passes here: a process can be killed in any of them.
-    fn call(&self) {
+    pub(super) fn call(&self) {
         let mut state = self.state.borrow_mut();
         if let Some((pid, calls)) = state.doom
             && pid == self.pid
@@ -416,84 +418,5 @@ impl Connects for Kernel {
         let op = InFlight { token, target, work, serial: state.serial, ready: None };
         state.queue(self.pid, op);
         Ok(fd)
-    }
-}
-
-impl Processes for Kernel {
-    fn spawn(&mut self, plan: WorkerPlan<'_>) -> Result<Child, Errno> {
-        self.call();
-        self.state.borrow_mut().spawn(self.pid, &plan)
-    }
-
-    fn signal(&mut self, pidfd: &Fd, signal: Signal) -> Result<(), Errno> {
-        self.call();
-        let mut state = self.state.borrow_mut();
-        let target = state.process_of(self.pid, pidfd);
-        state.signal(target, signal)
-    }
-
-    fn reap(&mut self, pidfd: &Fd) -> Option<Exit> {
-        self.call();
-        let mut state = self.state.borrow_mut();
-        let target = state.process_of(self.pid, pidfd);
-        state.reap(self.pid, target)
-    }
-
-    /// # Difference to Linux
-    ///
-    /// There are no strangers here.
-    fn reap_stranger(&mut self) -> bool {
-        false
-    }
-
-    /// Application messages are not simulated: a master with mail is run on the real kernel.
-    fn stream_pair(&mut self) -> Result<(Fd, Fd), Errno> {
-        Err(Errno::Denied)
-    }
-
-    fn spare(&mut self) -> Result<Fd, Errno> {
-        self.call();
-        let mut state = self.state.borrow_mut();
-        let file = state.file(Body::Null);
-        state.install(self.pid, file, None).inspect_err(|_| state.release(file))
-    }
-
-    /// # Difference to Linux
-    ///
-    /// A pool has one address here, and all listeners are of its group.
-    fn listen(&mut self, _: u16) -> Result<Fd, Errno> {
-        self.call();
-        let mut state = self.state.borrow_mut();
-        let file = state.file(Body::Listener(Listener::default()));
-        let fd = state.install(self.pid, file, None).inspect_err(|_| state.release(file))?;
-        state.listeners.push(file);
-        Ok(fd)
-    }
-
-    fn pair(&mut self) -> Result<(Fd, Fd), Errno> {
-        self.call();
-        self.state.borrow_mut().own_pair(self.pid)
-    }
-
-    /// # Difference to Linux
-    ///
-    /// Memory is not simulated.
-    fn memory(&mut self, _: u32, _: bool) -> Option<u64> {
-        None
-    }
-
-    /// # Difference to Linux
-    ///
-    /// There is one user, root.
-    fn adopt(&mut self, _: u32) -> Result<Fd, Errno> {
-        Err(Errno::Denied)
-    }
-
-    fn replace(&mut self, _: &str) -> String {
-        "there is no other program here".to_owned()
-    }
-
-    fn peer_user(&mut self, _: &Fd) -> Option<u32> {
-        Some(0)
     }
 }

@@ -19,6 +19,7 @@ mod client;
 mod faults;
 mod kernel;
 mod net;
+mod parent;
 mod prng;
 mod proc;
 mod ring;

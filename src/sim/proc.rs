@@ -1,6 +1,6 @@
 //! Processes: tables of descriptors, fork, exit, kill and stop, wait, signals.
 
-use super::kernel::{Body, FileId, ProcessId, State};
+use super::kernel::{Body, Bug, FileId, ProcessId, State};
 use super::prng::Ratio;
 use super::ring::{Ring, Wake};
 use crate::io::{Child, Errno, Exit, Fd, Purpose, Signal, WorkerPlan};
@@ -21,6 +21,8 @@ pub(super) struct Process {
     pub(super) woken: bool,
     /// It is not run before this time (SIGSTOP, SIGCONT).
     pub(super) stopped_until: u64,
+    /// An ABRT is pending.
+    pub(super) aborted: bool,
     /// How many descriptors reached it in messages, and how many connections it ever held.
     pub(super) received: u64,
     /// Connections that it gave back to the master.
@@ -84,6 +86,7 @@ pub struct Boot {
 
 /// How a process ends that is killed.
 pub(super) const KILLED: Exit = Exit::Signal(9, false);
+pub(super) const ABORTED: Exit = Exit::Signal(6, true);
 pub(super) const SIGTERM: i32 = 15;
 const SIGCHLD: u32 = 17;
 const TEARDOWN_NS_MAX: u64 = 40_000_000;
@@ -116,6 +119,7 @@ impl State {
             deadline: None,
             woken: false,
             stopped_until: 0,
+            aborted: false,
             received: 0,
             given: 0,
             taken: 0,
@@ -158,6 +162,11 @@ impl State {
         let at = usize::try_from(fd.raw()).expect("`of` has found it");
         let entry = self.processes[pid].fds[at].take().expect("`of` has found it");
         let adopted = entry.received.is_some_and(|order| order <= self.counted(pid));
+        if entry.received.is_some() && !adopted && self.processes[pid].parent.is_some() {
+            // It was taken back: this worker never had it.
+            self.processes[pid].received -= 1;
+            self.processes[pid].taken -= 1;
+        }
         let careful = !adopted || entry.given || self.is_shut(file);
         assert!(careful, "a copy may live on: shut down before you close");
         let connection = self.connection(file);
@@ -228,6 +237,11 @@ impl State {
         }
         match signal {
             Signal::Kill => self.end(target, KILLED),
+            // One that is stopped hears it when it goes on.
+            Signal::Abort if self.processes[target].stopped_until > self.now => {
+                self.processes[target].aborted = true;
+            }
+            Signal::Abort => self.end(target, ABORTED),
             Signal::Term if self.notify(target, SIGTERM.unsigned_abs()) => {}
             Signal::Term => self.end(target, Exit::Signal(SIGTERM, false)),
         }
@@ -289,6 +303,13 @@ impl State {
     /// A worker's line on the board.
     pub(super) fn line(&self, pid: ProcessId) -> Option<Line> {
         Some(self.board?.line(self.processes[pid].line?))
+    }
+
+    /// [`Bug::LostRevocation`]: the master has turned, and workers see nothing of what it revoked.
+    pub(super) fn lose_revocations(&self) {
+        if let (Some(Bug::LostRevocation), Some(board)) = (self.bug, self.board) {
+            (0..board.lines()).for_each(|line| board.line(line).reinstate());
+        }
     }
 
     /// How many connections that it was handed a worker has counted.

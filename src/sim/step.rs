@@ -1,7 +1,7 @@
 //! One step of the world: who acts next, what strikes, and what must hold afterwards.
 
 use super::kernel::{Kernel, Killed, ProcessId};
-use super::proc::{KILLED, Phase, SIGTERM};
+use super::proc::{ABORTED, KILLED, Phase, SIGTERM};
 use super::{Loop, Next, Ratio, Violation, World};
 use crate::io::Exit;
 use std::any::Any;
@@ -17,7 +17,7 @@ enum Actor {
 }
 
 const STEP_NS_MAX: u64 = 20_000;
-const STOP_NS_MAX: u64 = 2_000_000_000;
+const STOP_NS_MAX: u64 = 6_000_000_000;
 const DOOM_CALLS_MAX: u64 = 60;
 /// A run that takes more is not getting anywhere.
 const STEPS_MAX: u64 = 2_000_000;
@@ -147,6 +147,10 @@ impl World {
         if self.state.borrow().processes[pid].exit().is_some() {
             return Ok(()); // the step before this one killed it
         }
+        if self.state.borrow().processes[pid].aborted {
+            self.state.borrow_mut().end(pid, ABORTED);
+            return Ok(());
+        }
         Kernel::run_as(&self.state, pid);
         let Loop { stepper, done, deadline, next, turns } =
             self.loops.get_mut(&pid).expect("only what has a loop acts");
@@ -171,6 +175,8 @@ impl World {
         let mut state = self.state.borrow_mut();
         if let Some(line) = state.line(pid) {
             state.check_ledger(pid, line)?;
+        } else {
+            state.lose_revocations();
         }
         if let Some(code) = exit {
             let left = state.streams(pid);

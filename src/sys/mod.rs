@@ -50,3 +50,4 @@ pub mod shm;
 pub mod signal;
 pub mod socket;
 mod spawn;
+pub mod watch;

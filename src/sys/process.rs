@@ -6,6 +6,7 @@ use crate::io::{Errno, Exit, Fd, Signal};
 use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 /// A child that was forked: its number for logs, and what it is signalled and reaped by.
 #[derive(Debug)]
@@ -205,6 +206,7 @@ pub fn signal(pidfd: &Fd, signal: Signal) -> Result<(), Errno> {
 const fn number_of(signal: Signal) -> i32 {
     match signal {
         Signal::Term => libc::SIGTERM,
+        Signal::Abort => libc::SIGABRT,
         Signal::Kill => libc::SIGKILL,
     }
 }
@@ -232,7 +234,7 @@ pub fn await_readable(fd: &Fd) {
 
 /// The same, for so long at most; whether it is readable.
 #[must_use]
-pub fn await_readable_for(fd: &Fd, time: std::time::Duration) -> bool {
+pub fn await_readable_for(fd: &Fd, time: Duration) -> bool {
     let mut poll = libc::pollfd { fd: fd.raw(), events: libc::POLLIN, revents: 0 };
     let time = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: reads and fills one local.
@@ -302,6 +304,31 @@ fn wait_id(
 pub fn exit(code: i32) -> ! {
     // SAFETY: never returns.
     unsafe { libc::_exit(code) }
+}
+
+/// CPU time of a process, all its threads included, those that have ended too; to the nanosecond.
+#[must_use]
+pub fn cpu_time(pid: u32) -> Option<Duration> {
+    let mut clock = 0;
+    // SAFETY: fills a local of its type.
+    let answer = unsafe { libc::clock_getcpuclockid(pid.cast_signed(), &raw mut clock) };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    if answer != 0 {
+        return None;
+    }
+    // SAFETY: fills a local of its type. It fails when the process has ended meanwhile.
+    if unsafe { libc::clock_gettime(clock, &raw mut time) } == -1 {
+        return None;
+    }
+    let part = |value: i64| u64::try_from(value).unwrap_or(0);
+    Some(Duration::from_secs(part(time.tv_sec)) + Duration::from_nanos(part(time.tv_nsec)))
+}
+
+/// Kills a child that leads a group of its own, and the whole group. Only before it was reaped: the
+/// number may be a stranger's then.
+pub fn kill_group(leader: u32) {
+    // SAFETY: no pointers. It fails when the group has ended.
+    unsafe { libc::kill(-leader.cast_signed(), libc::SIGKILL) };
 }
 
 /// Asks the kernel for this signal when the parent dies (TERM drains a worker); `false` if `parent`

@@ -157,6 +157,15 @@ pub fn become_worker() -> Result<Fd, Failed> {
     open(&read).map(|(fd, _)| fd)
 }
 
+/// Blocks nothing: for a child that becomes another program, which would inherit what we block.
+///
+/// # Errors
+///
+/// None that is known.
+pub fn unblock_all() -> Result<(), Failed> {
+    change_mask(libc::SIG_SETMASK, &set_of(&[])?).map(drop)
+}
+
 /// The highest number of a signal.
 const SIGNALS: i32 = 64;
 

@@ -4,8 +4,8 @@ use super::errno::Failed;
 use super::owned;
 use super::process::{self, Forked};
 use super::ring::Ring;
-use super::{privilege, socket};
-use crate::io::{Child, Errno, Exit, Fd, Processes, Signal, WorkerPlan};
+use super::{privilege, socket, watch};
+use crate::io::{Child, Errno, Exit, Fd, Processes, Signal, Usage, WorkerPlan};
 
 impl Processes for Ring {
     /// Forks. The child runs what [`Ring::set_launch`] was given and ends with its code; it never
@@ -73,6 +73,14 @@ impl Processes for Ring {
 
     fn memory(&mut self, pid: u32, shared_out: bool) -> Option<u64> {
         process::memory(pid, shared_out)
+    }
+
+    fn usage(&mut self, pid: u32) -> Option<Usage> {
+        watch::usage(pid)
+    }
+
+    fn has_arrivals(&mut self, listener: &Fd) -> bool {
+        watch::has_arrivals(listener)
     }
 
     fn peer_user(&mut self, fd: &Fd) -> Option<u32> {

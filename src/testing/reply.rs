@@ -75,3 +75,14 @@ fn unchunk(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
         bytes.get(..at)?;
     }
 }
+
+#[cfg(feature = "http")]
+impl TryFrom<Reply> for ::http::Response<Vec<u8>> {
+    type Error = ::http::Error;
+
+    fn try_from(reply: Reply) -> Result<Self, ::http::Error> {
+        let begun = ::http::Response::builder().status(reply.status);
+        let fields = reply.headers.iter();
+        fields.fold(begun, |so_far, (name, value)| so_far.header(name, value)).body(reply.body)
+    }
+}

@@ -138,7 +138,12 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         let header = Handoff::decode(&message.bytes);
         match header {
             Ok(header) if header.entries().len() == message.fds.len() && !message.truncated => {
-                self.line.add(Counter::Received, message.fds.len() as u64);
+                let count = message.fds.len() as u64;
+                if !self.line.claim(count) {
+                    // The master did not wait for us: they are others' by now, who go on with them.
+                    return self.drop_fds(message.fds);
+                }
+                self.line.add(Counter::Received, count);
                 for (fd, &(listener, carried)) in message.fds.into_iter().zip(header.entries()) {
                     self.adopt(fd, listener, true, carried);
                 }

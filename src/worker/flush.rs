@@ -211,7 +211,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         for key in resume.drain(..) {
             let Some(connection) = self.connections.get_mut(key) else { continue };
             // A key may be here twice: its machine may have written its last words since.
-            let flushed = connection.dirty == NOT_DIRTY && connection.backlog.is_none();
+            let flushed = !connection.has_output();
             match connection.phase {
                 Phase::Open if std::mem::take(&mut connection.resume) => {
                     self.tell(key, super::tell::Event::Resume);

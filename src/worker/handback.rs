@@ -3,10 +3,12 @@
 //!
 //! A connection goes back when nothing of it is here: no byte unused, no answer on its way. Its
 //! receive is cancelled first; what comes before that has ended is served here, and the connection
-//! goes back after the answer. Only so many are on their way as the master has promised to take.
+//! goes back after the answer. While an answer leaves nothing is received: a client whose next
+//! request follows at once would else never be found idle. Only so many are on their way as the
+//! master has promised to take.
 
 use super::tell::Event;
-use super::{CHANNEL, Key, NOT_DIRTY, Phase, Worker};
+use super::{CHANNEL, Connection, Key, Phase, Worker};
 use crate::io::{Batch, Completion, Errno, ErrnoClass, Half, Instant, Io, Kind, Op, Owned};
 use crate::ipc::handoff::{CREDITS, Handoff};
 use crate::protocol::Protocol;
@@ -56,6 +58,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         }
         self.back.candidates = Vec::new();
         for key in self.connections.keys() {
+            self.rearm.push(key);
             self.tell(key, Event::Drain);
         }
     }
@@ -89,20 +92,37 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     /// Begins to let go of a connection, if nothing of it is here.
     fn leave(&mut self, key: Key) -> bool {
         let Some(connection) = self.connections.get_mut(key) else { return false };
-        let has_output = connection.dirty != NOT_DIRTY || connection.backlog.is_some();
-        let is_open = connection.phase == Phase::Open && !connection.eof && !connection.paused;
-        if has_output || !is_open || self.protocol.carried(&connection.machine).is_none() {
+        let armed = connection.in_flight.has(Kind::Recv);
+        let target = key.token(Kind::Recv);
+        if connection.phase != Phase::Open || connection.eof || connection.paused {
+            return false;
+        }
+        if self.protocol.carried(&connection.machine).is_none() {
+            self.rearm.push(key);
+            return false;
+        }
+        if connection.has_output() {
+            // It comes again when that has left.
+            if armed {
+                self.io.submit(target.with(Kind::Cancel), Op::Cancel(target));
+            }
             return false;
         }
         connection.phase = Phase::Leaving;
         self.back.leaving += 1;
-        if connection.in_flight.has(Kind::Recv) {
-            let target = key.token(Kind::Recv);
+        if armed {
             self.io.submit(target.with(Kind::Cancel), Op::Cancel(target));
         } else {
             self.left(key);
         }
         true
+    }
+
+    /// Whether a connection's next request waits outside until its whole answer has left.
+    pub(super) fn waits_to_leave(&self, connection: &Connection<P::Connection>) -> bool {
+        self.back.until.is_some()
+            && connection.has_output()
+            && self.protocol.carried(&connection.machine).is_some()
     }
 
     /// What came while its receive was being cancelled.

@@ -107,6 +107,13 @@ struct Connection<C> {
     machine: C,
 }
 
+impl<C> Connection<C> {
+    /// Whether an answer has not left whole.
+    fn has_output(&self) -> bool {
+        self.dirty != NOT_DIRTY || self.backlog.is_some()
+    }
+}
+
 /// How many bytes a connection of this protocol costs while it idles: its slot, and nothing else.
 #[must_use]
 pub const fn slot_bytes<P: Protocol>() -> usize {

@@ -95,9 +95,9 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     pub(super) fn rearm_starved(&mut self) {
         let mut rearm = std::mem::take(&mut self.rearm);
         for key in rearm.drain(..) {
-            let Some(connection) = self.connections.get_mut(key) else { continue };
+            let Some(connection) = self.connections.get(key) else { continue };
             let wanted = match connection.phase {
-                Phase::Open => !connection.paused,
+                Phase::Open => !connection.paused && !self.waits_to_leave(connection),
                 Phase::Closing(_) | Phase::Lingering(_) => true,
                 Phase::Leaving | Phase::Joining(_) => false,
             };

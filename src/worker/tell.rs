@@ -74,6 +74,8 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         } else if end > start || self.body.is_some() {
             connection.dirty = u32::try_from(self.dirty.len()).unwrap_or(NOT_DIRTY);
             self.dirty.push(Dirty { key, start, end, body: self.body.take() });
+            // Once it has left, the connection may go to another worker.
+            self.eager |= self.back.until.is_some();
         }
     }
 
@@ -84,9 +86,8 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             self.timers.set(key, &mut connection.timer, next.deadline, next.exact);
         }
         connection.resume = next.again || next.flushed;
-        let has_output = connection.dirty != NOT_DIRTY || connection.backlog.is_some();
         if connection.resume {
-            if has_output {
+            if connection.has_output() {
                 self.eager = true;
             } else {
                 self.resume.push(key);

@@ -13,7 +13,7 @@ use std::process::Command;
 
 pub(crate) const CASES: &[Case] = &[
     ("every_command_has_one_json_line_and_its_exit_code", every_command),
-    ("p17_status_command", status),
+    ("p17_status_command", p17_status_command),
     ("metrics_have_the_keys_of_the_original_in_both_modes", metrics),
     ("the_socket_is_the_owners_alone_and_goes_with_its_pool", the_socket),
     ("a_command_in_a_drain_is_answered", in_a_drain),
@@ -102,7 +102,8 @@ fn every_command() {
     assert_eq!((ctl("status"), ctl("stop now")), (Some(1), Some(2)));
 }
 
-fn status() {
+/// Theirs: nobody could ask how the pool is.
+fn p17_status_command() {
     let pool = Pool::start(2, "");
     let mut client = pool.server.connect();
     assert_eq!(client.get("/").expect("an answer").status, 200);

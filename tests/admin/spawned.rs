@@ -4,7 +4,9 @@ use crate::app::{self, boot, configure};
 use crate::client::{Client, PATIENCE};
 use crate::harness::Case;
 use crate::server::{eventually, folder};
+use ringfort::balancer::{self, Balancer, Load};
 use ringfort::io::Address;
+use ringfort::server::{Server, raw};
 use ringfort::{ErrorKind, Handle, Pool, ProcessState};
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -16,6 +18,8 @@ pub(crate) const CASES: &[Case] = &[
     ("workers_that_never_come_up_end_the_master", never_up),
     ("metrics_and_reload_from_another_thread", from_a_thread),
     ("a_handle_by_its_socket_alone", by_socket),
+    ("who_balances_is_told", who_balances_is_told),
+    ("every_kind_of_worker_can_be_spawned", every_kind_of_worker_can_be_spawned),
     ("p1_all_six_states_and_the_numbers_of_processes_are_true", all_states),
 ];
 
@@ -167,4 +171,58 @@ fn all_states() {
     assert!(!stopped.is_alive());
     assert!(handle.ask("stop").expect("an answer").ok);
     assert!(handle.wait().is_err(), "a connection was cut");
+}
+
+/// To the first, until it is asked once too often.
+struct First(u32);
+
+impl Balancer for First {
+    fn pick(&mut self, _: &balancer::Client<'_>, loads: &[Load]) -> Option<usize> {
+        self.0 = self.0.checked_sub(1).expect("asked too often");
+        loads.iter().position(|load| load.room > 0)
+    }
+
+    fn name(&self) -> &'static str {
+        "first"
+    }
+}
+
+fn who_balances_is_told() {
+    for name in ["least-connections", "round-robin", "weighted", "sticky"] {
+        let (handle, _) = spawn(&format!("--workers 1 --balancer {name}"));
+        assert_eq!(handle.balancer().expect("an answer"), name);
+        handle.stop().expect("a clean end");
+    }
+    let pool = Pool::bind("127.0.0.1:0").workers(2).balancer(First(3));
+    let handle = pool.spawn(|_, res| res.text("")).expect("it listens");
+    assert_eq!(handle.balancer().expect("an answer"), "first");
+    // A panic ends its time, and nobody's connection.
+    for _ in 0..5 {
+        assert_eq!(connect(&handle).get("/").expect("an answer").status, 200);
+    }
+    assert_eq!(handle.balancer().expect("an answer"), "least-connections");
+    handle.stop().expect("a clean end");
+    assert!(handle.balancer().is_err(), "nobody is there");
+}
+
+fn every_kind_of_worker_can_be_spawned() {
+    let application = |_: u32, server: &mut Server| {
+        while server.wait(None) {
+            while let Some(request) = server.next_request() {
+                let _ = server.respond(request.id(), |response| response.text("loop"));
+            }
+        }
+    };
+    let pool = Pool::bind("127.0.0.1:0").workers(2);
+    let handle = pool.spawn_as(move |pool| pool.run_workers(application)).expect("it listens");
+    assert_eq!(connect(&handle).get("/").expect("an answer").text(), "loop");
+    let before = handle.workers().expect("an answer");
+    assert_eq!(handle.reload().expect("a reload").json["epoch"], 1);
+    assert_eq!(connect(&handle).get("/").expect("an answer").text(), "loop");
+    assert!(handle.workers().expect("an answer").iter().any(|new| new.pid != before[0].pid));
+    handle.stop().expect("a clean end");
+    // A mistake is told as by `serve`.
+    let error = Pool::bind("127.0.0.1:0")
+        .spawn_as(|pool| pool.serve_raw(0, |_: raw::Socket, _: &raw::Metadata| {}));
+    assert_eq!(error.expect_err("no thread").kind(), ErrorKind::Config);
 }

@@ -43,7 +43,7 @@ const PROOFS: &[(&str, fn())] = &[
 
 /// Options whose effect no client of `ringfort serve` can bring about. Their proofs are next to the
 /// code that obeys them.
-const ELSEWHERE: [&str; 15] = [
+const ELSEWHERE: [&str; 16] = [
     // tests/upgrade: it takes a program that is replaced.
     "usr2_upgrade",
     // src/master/tests.rs: no worker of the command takes longer than the shortest time that can
@@ -51,8 +51,10 @@ const ELSEWHERE: [&str; 15] = [
     "boot_timeout",
     // src/system/tests.rs: the CPUs of a process can be counted wherever tests run.
     "fallback_cpus",
-    // tests/security: only a worker that has gone astray says so much.
+    // tests/process/messages: what an application says is longer.
     "message_max",
+    // tests/process: a worker must hang.
+    "watchdog_timeout",
     // tests/reload: they act when new workers take over from old ones, or when the pool ends.
     "workers_max",
     "lame_duck",
@@ -512,8 +514,9 @@ fn trusted_proxies() {
     assert_eq!(statuses(&nobody, 1, &forwarded("203.0.113.2")), [429]);
 }
 
+/// Theirs: there was none.
 #[test]
-fn access_log() {
+fn p17_an_access_log() {
     let path = std::env::temp_dir().join(format!("ringfort-access-{}", std::process::id()));
     let path = path.to_str().unwrap();
     let logged = |options: &str| {

@@ -1,10 +1,11 @@
 //! The applications under test, one for each kind of worker.
 #![expect(unsafe_code, reason = "poll(2), as an event loop that is not ours would call it")]
 
-use ringfort::http::{OwnedRequest, Response};
+use crate::protocols::Shout;
+use ringfort::http::{Handler, OwnedRequest, Response};
 use ringfort::server::raw::{Metadata, Socket};
 use ringfort::server::tasks::{Call, Sender, sleep};
-use ringfort::server::{Pending, RequestId, Server};
+use ringfort::server::{Pending, RequestId, Server, Ticket};
 use ringfort::{Config, Error, Pool};
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -13,7 +14,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::thread;
@@ -58,25 +59,47 @@ fn serve(mut options: impl Iterator<Item = String>) -> Result<(), Error> {
     match kind.as_str() {
         "loop" => pool.run_workers(plain_loop),
         "poll" => pool.run_workers(poll_loop),
+        "edge" => pool.run_workers(edge_loop),
+        "one" => pool.run_workers(one_loop),
         "polling" => pool.run_workers(polling_loop),
+        "stubborn" => pool.run_workers(stubborn_loop),
         "short" => pool.run_workers(short_loop),
         "async" => pool.serve_async(|_| {
             let shared = Rc::new(Shared::default());
             move |call| answer(call, Rc::clone(&shared))
         }),
         "raw" => pool.serve_raw(threads, handle),
+        "handler" => pool.serve_with(|_| Unwritten),
+        "protocol" => pool.serve_protocol(|_| Shout),
         _ => panic!("no kind is named {kind:?}"),
     }
 }
 
+/// A handler that says nothing of its own.
+struct Unwritten;
+
+impl Handler for Unwritten {}
+
 /// What the loops do with requests.
 #[derive(Default)]
 struct Answers {
+    worker_id: u32,
     held: Vec<RequestId>,
+    kept: Vec<Ticket>,
+    /// Tickets that were ever taken.
+    tickets: usize,
     gone: usize,
 }
 
+/// How often the application's loop was begun in this process.
+static RUNS: AtomicU32 = AtomicU32::new(0);
+
 impl Answers {
+    fn of(worker_id: u32) -> Self {
+        RUNS.fetch_add(1, Ordering::SeqCst);
+        Self { worker_id, ..Self::default() }
+    }
+
     fn take(&mut self, server: &mut Server, request: Pending) {
         let id = request.id();
         let text = match request.path() {
@@ -90,7 +113,19 @@ impl Answers {
                 }
                 format!("released {count}, gone {}", self.gone)
             }
-            "/thread" | "/lost" | "/dies" => return take_ticket(server, request),
+            "/thread" | "/lost" | "/dies" | "/after" => {
+                self.tickets += 1;
+                return take_ticket(server, request);
+            }
+            "/keep" => {
+                self.tickets += 1;
+                return self.kept.extend(server.ticket(id));
+            }
+            "/tickets" => self.tickets.to_string(),
+            "/drop" => format!("dropped {}", self.kept.drain(..).count()),
+            "/ticket-panic" => {
+                return server.ticket(id).expect("owed").answer(|_| panic!("as asked"));
+            }
             "/twice" => {
                 let first = server.respond(id, |response| response.text("first"));
                 let second = server.respond(id, |response| response.text("second"));
@@ -113,6 +148,7 @@ impl Answers {
                 "stopping".to_owned()
             }
             "/pid" => format!("{{\"pid\":{}}}", std::process::id()),
+            "/id" => format!("{} {}", self.worker_id, RUNS.load(Ordering::SeqCst)),
             "/pending" => format!("{} {}", server.has_pending_response(), self.held.len()),
             "/peer" => format!("{:?}", server.peer(id).map(|peer| peer.ip())),
             _ => format!("{} {} {}", request.method(), request.target(), request.body().len()),
@@ -127,6 +163,11 @@ fn take_ticket(server: &mut Server, request: Pending) {
     spawn(move || match request.path() {
         "/thread" => ticket.answer(move |response| response.text("from a thread")),
         "/lost" => drop(ticket),
+        // Long after whoever asked.
+        "/after" => {
+            thread::park_timeout(Duration::from_millis(300));
+            ticket.answer(|response| response.text("after"));
+        }
         _ => panic!("with the ticket in its hand: {ticket:?}"),
     });
 }
@@ -148,8 +189,8 @@ fn add(server: &mut Server, id: RequestId) {
     });
 }
 
-fn plain_loop(_worker_id: u32, server: &mut Server) {
-    let mut answers = Answers::default();
+fn plain_loop(worker_id: u32, server: &mut Server) {
+    let mut answers = Answers::of(worker_id);
     while server.wait(None) {
         while let Some(request) = server.next_request() {
             answers.take(server, request);
@@ -158,8 +199,8 @@ fn plain_loop(_worker_id: u32, server: &mut Server) {
 }
 
 /// The same over the descriptor alone, as an event loop sees it: no timeout, no other wake-up.
-fn poll_loop(_worker_id: u32, server: &mut Server) {
-    let mut answers = Answers::default();
+fn poll_loop(worker_id: u32, server: &mut Server) {
+    let mut answers = Answers::of(worker_id);
     let notify = server.notify_fd().expect("a descriptor").as_raw_fd();
     while !server.is_done() {
         let mut watched = libc::pollfd { fd: notify, events: libc::POLLIN, revents: 0 };
@@ -180,9 +221,55 @@ fn poll_loop(_worker_id: u32, server: &mut Server) {
     }
 }
 
+/// The same with epoll, edge triggered: each edge is seen once.
+fn edge_loop(worker_id: u32, server: &mut Server) {
+    let mut answers = Answers::of(worker_id);
+    let notify = server.notify_fd().expect("a descriptor").as_raw_fd();
+    // SAFETY: no pointers.
+    let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    let events = (libc::EPOLLIN | libc::EPOLLET) as u32;
+    let mut event = libc::epoll_event { events, u64: 0 };
+    // SAFETY: reads a local.
+    let added = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, notify, &raw mut event) };
+    assert_eq!(added, 0);
+    while !server.is_done() {
+        // SAFETY: fills a local.
+        let _ = unsafe { libc::epoll_wait(epoll, &raw mut event, 1, -1) };
+        while let Some(request) = server.next_request() {
+            answers.take(server, request);
+        }
+    }
+}
+
+/// Takes one request each time the descriptor is readable, and never asks for more.
+fn one_loop(worker_id: u32, server: &mut Server) {
+    let mut answers = Answers::of(worker_id);
+    let notify = server.notify_fd().expect("a descriptor").as_raw_fd();
+    while !server.is_done() {
+        let mut watched = libc::pollfd { fd: notify, events: libc::POLLIN, revents: 0 };
+        // SAFETY: reads and fills one local.
+        let _ = unsafe { libc::poll(&raw mut watched, 1, -1) };
+        if let Some(request) = server.next_request() {
+            answers.take(server, request);
+        }
+    }
+}
+
+/// Does not hear that it is to end.
+fn stubborn_loop(worker_id: u32, server: &mut Server) {
+    let mut answers = Answers::of(worker_id);
+    loop {
+        let _ = server.wait(Some(Duration::from_millis(1)));
+        if let Some(request) = server.next_request() {
+            answers.take(server, request);
+        }
+        thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
 /// Theirs: asks again and again. It still ends when the worker has drained.
-fn polling_loop(_worker_id: u32, server: &mut Server) {
-    let mut answers = Answers::default();
+fn polling_loop(worker_id: u32, server: &mut Server) {
+    let mut answers = Answers::of(worker_id);
     while !server.is_done() {
         if server.has_request()
             && let Some(request) = server.next_request()
@@ -194,8 +281,8 @@ fn polling_loop(_worker_id: u32, server: &mut Server) {
 }
 
 /// Leaves its loop in the middle of it.
-fn short_loop(_worker_id: u32, server: &mut Server) {
-    let mut answers = Answers::default();
+fn short_loop(worker_id: u32, server: &mut Server) {
+    let mut answers = Answers::of(worker_id);
     while server.wait(None) {
         while let Some(request) = server.next_request() {
             let leaves = request.path() == "/leave";
@@ -222,6 +309,15 @@ struct Guard(Rc<Shared>);
 impl Drop for Guard {
     fn drop(&mut self) {
         self.0.cancelled.set(self.0.cancelled.get() + 1);
+    }
+}
+
+/// Panics when it goes.
+struct BadDrop;
+
+impl Drop for BadDrop {
+    fn drop(&mut self) {
+        panic!("as asked");
     }
 }
 
@@ -271,6 +367,17 @@ async fn answer(mut call: Call, shared: Rc<Shared>) -> Result<Response, String> 
         "/body" | "/unread" | "/slow-body" => read_body(&mut call, &shared, &mut response).await,
         "/stream" => response.stream(call.stream(|sender| produce(sender, 3))),
         "/large" => response.stream(call.stream(|sender| produce(sender, 40_000))),
+        "/stream-panic" => response.stream(call.stream(|mut sender: Sender| async move {
+            sender.send("begin\n").await;
+            sleep(Duration::from_millis(1)).await;
+            if true {
+                panic!("the password is hunter2");
+            }
+        })),
+        "/bad-drop" => {
+            let _bad = BadDrop;
+            std::future::pending::<()>().await;
+        }
         "/endless" => response.stream(call.stream(move |mut sender: Sender| async move {
             let _guard = Guard(shared);
             sender.send("begin\n").await;

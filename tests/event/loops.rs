@@ -4,6 +4,7 @@ use crate::client::{Client, PATIENCE};
 use crate::harness::Case;
 use crate::raw::signal;
 use crate::server::{Server, eventually};
+use std::collections::BTreeSet;
 
 pub(crate) const CASES: &[Case] = &[
     ("loops::plain::answers_in_any_order_between_connections", || any_order("loop")),
@@ -27,6 +28,17 @@ pub(crate) const CASES: &[Case] = &[
     ("loops::a_loop_that_is_left_answers_503", a_loop_that_is_left_answers_503),
     ("loops::p1_connections_are_counted", p1_connections_are_counted),
     ("loops::p6_a_polling_loop_ends_on_term", p6_a_polling_loop_ends_on_term),
+    ("loops::edge::every_edge_is_seen", || many("edge")),
+    ("loops::one::what_is_left_stays_readable", || many("one")),
+    ("loops::edge::deadlines_wake_the_descriptor", || deadlines("edge")),
+    ("loops::one::deadlines_wake_the_descriptor", || deadlines("one")),
+    ("loops::one::a_drain_answers_what_is_owed", || drain("one")),
+    ("loops::plain::tickets_that_are_dropped_in_a_drain_answer_500", || dropped("loop")),
+    ("loops::poll::tickets_that_are_dropped_in_a_drain_answer_500", || dropped("poll")),
+    ("loops::a_ticket_outlives_the_loop", a_ticket_outlives_the_loop),
+    ("loops::a_panic_with_a_ticket_costs_one_connection", a_panic_with_a_ticket),
+    ("loops::a_loop_that_never_ends_is_killed_at_the_deadline", a_loop_that_never_ends),
+    ("loops::each_worker_runs_once_with_its_own_id", each_worker_runs_once_with_its_own_id),
     ("loops::p12_every_loop_serves_in_every_mode", p12_every_loop_serves_in_every_mode),
 ];
 
@@ -252,5 +264,113 @@ fn p12_every_loop_serves_in_every_mode() {
             // Timeouts too run everywhere.
             assert!(client.is_closed());
         });
+    }
+}
+
+fn each_worker_runs_once_with_its_own_id() {
+    for (kind, mode) in [("loop", "shared"), ("poll", "centralized")] {
+        let server = Server::bad(&format!("--workers 3 --mode {mode} --kind {kind}"));
+        server.await_ready(3);
+        let mut seen = BTreeSet::new();
+        // In shared mode the kernel picks: ask until all have been picked.
+        eventually("an answer of each", PATIENCE, || {
+            seen.insert(server.connect().get("/id").expect("an answer").text());
+            (seen.len() == 3).then_some(())
+        });
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["0 1", "1 1", "2 1"], "{kind}");
+        assert_eq!(server.stop().0, Some(0));
+    }
+}
+
+/// Many at once, so that requests come while others are worked on.
+fn many(kind: &str) {
+    in_both_modes(kind, "", |server| {
+        let mut clients: Vec<Client> = (0..60).map(|_| server.connect()).collect();
+        for round in 0..20 {
+            for (number, client) in clients.iter_mut().enumerate() {
+                client.ask(&format!("/{round}/{number}")).unwrap();
+            }
+            for (number, client) in clients.iter_mut().enumerate() {
+                assert_eq!(client.reply().unwrap().text(), format!("GET /{round}/{number} 0"));
+            }
+        }
+        assert_eq!(clients[0].get("/thread").unwrap().text(), "from a thread");
+    });
+}
+
+/// Waits until the application has taken so many tickets.
+fn await_tickets(client: &mut Client, count: usize) {
+    eventually("tickets", PATIENCE, || {
+        (client.get("/tickets").expect("an answer").text() == count.to_string()).then_some(())
+    });
+}
+
+fn dropped(kind: &str) {
+    for mode in ["shared", "centralized"] {
+        let mut server = start(kind, mode, "");
+        let mut kept: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+        for client in &mut kept {
+            client.ask("/keep").unwrap();
+        }
+        let mut other = server.connect();
+        await_tickets(&mut other, 3);
+        signal(server.pid(), libc::SIGTERM);
+        server.await_log("drain");
+        assert_eq!(other.get("/drop").unwrap().text(), "dropped 3");
+        for client in &mut kept {
+            assert_eq!(client.reply().unwrap().status, 500);
+            assert!(client.is_closed());
+        }
+        assert_eq!(server.exit_code(PATIENCE), Some(0), "{}", server.log());
+        let books = server.books();
+        books.check();
+        assert_eq!((books.get("served"), books.get("cut")), (4, 0), "{books:?}");
+    }
+}
+
+fn a_ticket_outlives_the_loop() {
+    in_both_modes("short", "", |server| {
+        let mut client = server.connect();
+        client.ask("/after").unwrap();
+        let before = server.workers()[0];
+        await_tickets(&mut server.connect(), 1);
+        assert_eq!(server.connect().get("/leave").unwrap().status, 503);
+        assert_eq!(client.reply().unwrap().text(), "after");
+        moves_on(server, &mut client, before);
+    });
+}
+
+/// A worker that leaves ends as soon as it owes nothing, and whoever idles goes to its successor.
+pub(crate) fn moves_on(server: &Server, client: &mut Client, before: u32) {
+    // Long before the drain would tell an idle client to go.
+    eventually("the end of the old worker", PATIENCE, || {
+        (!server.workers().contains(&before)).then_some(())
+    });
+    assert_eq!(client.get("/").expect("by another worker").status, 200);
+}
+
+fn a_panic_with_a_ticket() {
+    in_both_modes("loop", "", |server| {
+        let mut client = server.connect();
+        let pid = client.get("/pid").unwrap().pid();
+        assert_eq!(client.get("/ticket-panic").unwrap().status, 500);
+        assert!(client.is_closed());
+        assert_eq!(server.connect().get("/pid").unwrap().pid(), pid, "the worker lives");
+    });
+}
+
+/// Theirs: the loop of the README's example, which knows no end.
+fn a_loop_that_never_ends() {
+    for mode in ["shared", "centralized"] {
+        let mut server = start("stubborn", mode, "--drain-timeout 1500ms");
+        let mut client = server.connect();
+        assert_eq!(client.get("/x").unwrap().text(), "GET /x 0");
+        signal(server.pid(), libc::SIGTERM);
+        assert!(client.is_closed());
+        let code = eventually("an end", PATIENCE, || server.exit_code(PATIENCE));
+        let books = server.books();
+        books.check();
+        assert_eq!((code, books.get("served"), books.get("killed")), (1, 1, 1), "{books:?}");
+        server.await_log("not drained within drain_timeout");
     }
 }

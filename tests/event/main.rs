@@ -14,10 +14,12 @@ mod groups;
 #[path = "../kernel/harness.rs"]
 mod harness;
 mod idle;
+mod kinds;
 mod loops;
 #[expect(dead_code, reason = "each test uses a part of it")]
 #[path = "../kernel/own.rs"]
 mod own;
+mod protocols;
 #[expect(dead_code, reason = "each test uses a part of it")]
 #[path = "../process/raw.rs"]
 mod raw;
@@ -35,7 +37,15 @@ fn main() -> ExitCode {
     if arguments.next_if(|argument| argument == app::FLAG).is_some() {
         return app::run(arguments);
     }
-    let groups = [loops::CASES, tasks::CASES, sockets::CASES, examples::CASES, idle::CASES];
+    let groups = [
+        kinds::CASES,
+        loops::CASES,
+        tasks::CASES,
+        sockets::CASES,
+        protocols::CASES,
+        examples::CASES,
+        idle::CASES,
+    ];
     let cases: Vec<Case> = groups.into_iter().flatten().copied().collect();
     run(&cases)
 }

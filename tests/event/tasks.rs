@@ -17,6 +17,8 @@ pub(crate) const CASES: &[Case] = &[
     ("tasks::an_answer_is_a_stream", an_answer_is_a_stream),
     ("tasks::pipelined_futures_answer_in_order", pipelined),
     ("tasks::h15_what_went_wrong_inside_is_not_told_outside", h15),
+    ("tasks::a_worker_that_leaves_ends_with_its_last_answer", a_worker_that_leaves),
+    ("tasks::a_panic_anywhere_costs_one_connection", a_panic_anywhere),
     ("tasks::a_drain_waits_for_futures", a_drain_waits_for_futures),
 ];
 
@@ -159,6 +161,38 @@ fn h15() {
             assert!(!reply.head.contains("hunter2"));
         }
         assert_eq!(server.connect().get("/").unwrap().status, 200);
+    });
+}
+
+/// Its client stays, and must not keep it.
+fn a_worker_that_leaves() {
+    in_both_modes("async", "--drain-timeout 600s", |server| {
+        let before = server.workers()[0];
+        let mut client = server.connect();
+        client.ask("/sleep?ms=500").unwrap();
+        assert!(client.is_silent_for(Duration::from_millis(100)));
+        crate::raw::signal(before, libc::SIGTERM);
+        assert_eq!(client.reply().unwrap().text(), "slept");
+        crate::loops::moves_on(server, &mut client, before);
+    });
+}
+
+/// In a body that is sent, and in what a future drops when its client leaves.
+fn a_panic_anywhere() {
+    in_both_modes("async", "", |server| {
+        let before = server.workers();
+        let mut client = server.connect();
+        client.ask("/stream-panic").unwrap();
+        assert_eq!(client.head().unwrap().status, 200);
+        let rest = client.rest().unwrap_or_default();
+        assert!(!rest.ends_with(b"0\r\n\r\n"), "a broken body looks whole");
+        let mut leaves = server.connect();
+        leaves.ask("/bad-drop").unwrap();
+        assert!(leaves.is_silent_for(Duration::from_millis(20)));
+        drop(leaves);
+        server.await_log("as asked");
+        assert_eq!(server.connect().get("/").unwrap().status, 200);
+        assert_eq!(server.workers(), before, "nobody died of it");
     });
 }
 

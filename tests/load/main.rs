@@ -3,6 +3,7 @@
 
 mod bad;
 mod command;
+mod compare;
 mod paced;
 mod server;
 #[cfg(feature = "sim")]

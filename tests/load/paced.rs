@@ -211,8 +211,8 @@ fn large_bodies_go_up_and_down_whole() {
     assert_eq!(report.failed(), 0, "{}", report.text());
 }
 
-/// Starved: the client's only CPU is shared with sixteen threads that never sleep, so that each reply is
-/// there long before the client has its turn, however slow the server is on a busy machine.
+/// Starved: the client's only CPU is shared with sixteen threads that never sleep, so that each
+/// reply is there long before the client has its turn, however slow the server is.
 #[test]
 fn a_client_that_gets_no_cpu_is_caught() {
     let allowed = ringfort::sys::cpu::allowed();

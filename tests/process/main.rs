@@ -13,6 +13,7 @@ mod drain;
 mod full;
 #[path = "../kernel/groups.rs"]
 mod groups;
+mod hang;
 #[path = "../kernel/harness.rs"]
 mod harness;
 mod kill;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     let groups = [
         traffic::CASES,
         kill::CASES,
+        hang::CASES,
         drain::CASES,
         orphans::CASES,
         descriptors::CASES,

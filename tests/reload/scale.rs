@@ -22,12 +22,16 @@ fn eight_two_eight(mode: &str) {
     let mut pool = Pool::start(&format!("mode {mode}"), 8);
     let ((), tally) = under_load(pool.address(), 8, |answers| {
         for _ in 0..6 {
-            assert!(pool.command(libc::SIGTTOU, "scale").contains("done"));
+            let line = pool.command(libc::SIGTTOU, "scale");
+            println!("{line}");
+            assert!(line.contains("done"), "{line}");
         }
         pool.await_workers(2);
         go_on(answers, 300);
         for _ in 0..6 {
-            assert!(pool.command(libc::SIGTTIN, "scale").contains("done"));
+            let line = pool.command(libc::SIGTTIN, "scale");
+            println!("{line}");
+            assert!(line.contains("done"), "{line}");
         }
         pool.await_workers(8);
         go_on(answers, 300);

@@ -101,7 +101,7 @@ fn pending() {
 
 /// What a worker that is stopped was given, and never took, is answered after its end.
 fn in_transit() {
-    let mut pool = Pool::start("mode centralized\ndrain_timeout 1s", 1);
+    let mut pool = Pool::start("mode centralized\ndrain_timeout 1s\nwatchdog_timeout 0s", 1);
     let old = pool.workers()[0];
     let mut kept = pool.client();
     crate::server::pause(old);

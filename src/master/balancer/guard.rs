@@ -73,6 +73,11 @@ impl Guard {
         self.call(|balancer| balancer.reset());
     }
 
+    /// Who picks now.
+    pub fn name(&mut self) -> &'static str {
+        self.call(|balancer| balancer.name()).unwrap_or_else(|| self.balancer.name())
+    }
+
     /// Whether it has panicked since this was last asked, and was replaced.
     pub fn take_panic(&mut self) -> bool {
         std::mem::take(&mut self.panicked)

@@ -109,6 +109,11 @@ pub trait Balancer {
 
     /// Forget everything: before the first pick, and when all workers are other ones.
     fn reset(&mut self) {}
+
+    /// What operators see as `balancer`.
+    fn name(&self) -> &'static str {
+        "own"
+    }
 }
 
 impl<B: Balancer + ?Sized> Balancer for Box<B> {
@@ -130,6 +135,10 @@ impl<B: Balancer + ?Sized> Balancer for Box<B> {
 
     fn reset(&mut self) {
         (**self).reset();
+    }
+
+    fn name(&self) -> &'static str {
+        (**self).name()
     }
 }
 
@@ -161,6 +170,10 @@ impl Balancer for LeastConnections {
     fn reset(&mut self) {
         self.next = 0;
     }
+
+    fn name(&self) -> &'static str {
+        Balancing::LeastConnections.name()
+    }
 }
 
 /// One after the other; who has no room is left out.
@@ -178,6 +191,10 @@ impl Balancer for RoundRobin {
 
     fn reset(&mut self) {
         self.next = 0;
+    }
+
+    fn name(&self) -> &'static str {
+        Balancing::RoundRobin.name()
     }
 }
 

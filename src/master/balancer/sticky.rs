@@ -2,6 +2,7 @@
 //! Pure.
 
 use super::{Balancer, Client, LeastConnections, Load};
+use crate::config::Balancing;
 use std::net::IpAddr;
 
 /// A client's connections go to one worker, chosen by its address, so that what that worker keeps
@@ -48,6 +49,10 @@ impl Balancer for Sticky {
 
     fn reset(&mut self) {
         self.others.reset();
+    }
+
+    fn name(&self) -> &'static str {
+        Balancing::Sticky.name()
     }
 }
 

@@ -2,6 +2,7 @@
 //! memory of the weights comes from outside.
 
 use super::{Balancer, Client, Load, in_turn};
+use crate::config::Balancing;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The weight of each slot, 1 unless it was set. All copies are one: who sets a weight in a worker,
@@ -93,5 +94,9 @@ impl Balancer for Weighted {
     fn reset(&mut self) {
         self.owed.clear();
         self.next = 0;
+    }
+
+    fn name(&self) -> &'static str {
+        Balancing::Weighted.name()
     }
 }

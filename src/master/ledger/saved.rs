@@ -18,6 +18,7 @@ impl Ledger {
             accepted: self.accepted,
             refused: refused.map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
             redispatched: self.redispatched,
+            rescued: self.rescued,
             probes: self.probes,
             deaths: self.deaths,
             killed: self.killed,
@@ -36,6 +37,7 @@ impl Ledger {
     pub fn save_transit(&self, line: u32, part: &mut WorkerPart) {
         if let Some(transit) = self.transit.get(&line) {
             (part.handed, part.settled) = (transit.handed, transit.settled);
+            (part.sent, part.revoked) = (transit.sent, transit.revoked);
             part.taken_back = transit.taken_back;
             part.copies = transit.copies.iter().map(save).collect();
         }
@@ -69,6 +71,7 @@ impl Ledger {
             accepted: part.accepted,
             refused: RefuseReason::ALL.map(|reason| find(&part.refused, reason.name())),
             redispatched: part.redispatched,
+            rescued: part.rescued,
             probes: part.probes,
             deaths: part.deaths,
             killed: part.killed,
@@ -83,6 +86,8 @@ impl Ledger {
         let transit = Transit {
             handed: part.handed,
             settled: part.settled,
+            sent: part.sent,
+            revoked: part.revoked,
             copies: part.copies.iter().map(restore).collect(),
             taken_back: part.taken_back,
         };
@@ -138,7 +143,8 @@ mod tests {
         ledger.begin(2);
         (0..4).for_each(|_| ledger.accept());
         ledger.refuse(RefuseReason::PendingMax);
-        ledger.hand_over(2, [arrival(20), arrival(21), arrival(22)].into_iter());
+        let back = ledger.hand_over(2, [arrival(20), arrival(21), arrival(22)].into_iter());
+        assert!(back.is_empty());
         ledger
     }
 

@@ -4,7 +4,7 @@ use crate::config::{Balancing, Config};
 use crate::event::Event;
 use crate::io::{
     Batch, Buf, Child, Completion, Errno, Exit, Fd, Half, Instant, Io, Kind, Message, Op, Owned,
-    Processes, Purpose, SendNow, Signal, Token, WorkerPlan,
+    Processes, Purpose, SendNow, Signal, Token, Usage, WorkerPlan,
 };
 use crate::ipc::board::Board;
 use crate::ipc::handoff::{Handoff, is_handoff};
@@ -387,9 +387,14 @@ impl Processes for World {
     }
 
     fn signal(&mut self, pidfd: &Fd, signal: Signal) -> Result<(), Errno> {
-        assert_eq!(signal, Signal::Kill, "the master only kills");
         let mut kernel = self.0.borrow_mut();
         let process = kernel.of_pidfd(pidfd.raw());
+        if signal == Signal::Abort {
+            // It is stopped: it would hear it only later.
+            process.heard.push("ABRT".to_owned());
+            return Ok(());
+        }
+        assert_eq!(signal, Signal::Kill, "the master does not use TERM");
         process.killed = true;
         process.hung_up = true;
         process.exit.get_or_insert(Exit::Signal(9, false));
@@ -453,6 +458,14 @@ impl Processes for World {
         "there is no other program here".to_owned()
     }
 
+    fn usage(&mut self, _: u32) -> Option<Usage> {
+        None
+    }
+
+    fn has_arrivals(&mut self, listener: &Fd) -> bool {
+        !self.0.borrow().queues[&listener.raw()].is_empty()
+    }
+
     fn peer_user(&mut self, _: &Fd) -> Option<u32> {
         Some(0)
     }
@@ -480,6 +493,8 @@ impl Stage {
     /// A pool after its first turn: workers are spawned, none is ready.
     pub(super) fn new(mode: Mode, workers: u32, options: &[(&str, &str)]) -> Self {
         let mut config = Config::default();
+        // Workers here turn when a test says so.
+        config.set("watchdog_timeout", "0s").unwrap();
         for (name, value) in options {
             config.set(name, value).unwrap();
         }
@@ -615,6 +630,9 @@ impl Stage {
             }
             let handoff = Handoff::decode(&bytes).unwrap();
             handoff.check(clients.len()).unwrap();
+            if !line.claim(clients.len() as u64) {
+                continue;
+            }
             assert_eq!(handoff.sequence, line.get(Counter::Received));
             line.add(Counter::Adopted, clients.len() as u64);
             line.add(Counter::Received, clients.len() as u64);

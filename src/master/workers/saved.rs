@@ -99,6 +99,7 @@ fn life(part: &WorkerPart) -> Result<Life, String> {
         KillReason::ChannelGone,
         KillReason::DrainTimeout,
         KillReason::OldEpoch,
+        KillReason::Hung,
     ];
     let why = all.into_iter().find(|why| part.kill_why.as_deref() == Some(why.name()));
     let why = why.unwrap_or(KillReason::Stopped);
@@ -109,6 +110,8 @@ fn life(part: &WorkerPart) -> Result<Life, String> {
         epoch: part.epoch,
         born: Instant::from_nanos(part.born),
         asked: part.asked,
+        // The watchdog, which is a new one, says so again if it is.
+        late: false,
         ready_at: part.ready_at.map(Instant::from_nanos),
         deadline: part.kill_at.map(|at| (Instant::from_nanos(at), why)),
         boot_failure: None,

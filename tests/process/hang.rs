@@ -1,0 +1,176 @@
+//! Workers that hang, stopped or in a handler that does not return: who else waits is served by
+//! others, what they had not begun is answered once, and they are replaced.
+
+use crate::client::{Client, PATIENCE};
+use crate::harness::Case;
+use crate::raw::signal;
+use crate::server::{Server, Stopwatch, eventually, pause};
+use std::time::Duration;
+
+pub(crate) const CASES: &[Case] = &[
+    ("hang::shared::a_stopped_worker_keeps_nobody_waiting", || stopped("shared")),
+    ("hang::centralized::a_stopped_worker_keeps_nobody_waiting", || stopped("centralized")),
+    ("hang::shared::a_stopped_worker_is_replaced", || replaced("shared")),
+    ("hang::centralized::a_stopped_worker_is_replaced", || replaced("centralized")),
+    ("hang::an_endless_handler_costs_its_worker", || endless("/spin")),
+    ("hang::a_blocked_handler_costs_its_worker", || endless("/block")),
+    ("hang::shared::nobody_is_shot_by_a_master_that_was_stopped", || stopped_master("shared")),
+    ("hang::centralized::nobody_is_shot_by_a_master_that_was_stopped", || {
+        stopped_master("centralized");
+    }),
+    ("hang::a_timeout_of_zero_waits_for_ever", never),
+];
+
+/// Nobody waits longer, whatever became of a worker.
+const DETECTION: Duration = Duration::from_secs(2);
+
+/// So many clients connect and ask, and each is answered in time: by whom.
+fn all_are_served(server: &Server, count: usize) -> Vec<(Client, u32)> {
+    let mut clients: Vec<(Client, Stopwatch)> = (0..count)
+        .map(|_| {
+            let began = Stopwatch::start();
+            let mut client = server.connect();
+            client.ask("/workers").expect("it listens");
+            (client, began)
+        })
+        .collect();
+    let mut longest = Duration::ZERO;
+    for (client, began) in &mut clients {
+        let reply = client.reply().expect("who hangs had not begun it");
+        assert_eq!(reply.status, 200, "{reply:?}");
+        longest = longest.max(began.elapsed());
+        assert!(began.elapsed() <= DETECTION, "{:?}", began.elapsed());
+    }
+    println!("{count} were served within {longest:?}");
+    let pid = |client: &mut Client| client.get("/workers").expect("it goes on there").pid();
+    clients
+        .into_iter()
+        .map(|(mut client, _)| (pid(&mut client), client))
+        .map(|(p, c)| (c, p))
+        .collect()
+}
+
+/// It is stopped with connections that idle, is avoided, and continued before it is struck.
+fn stopped(mode: &str) {
+    let server = Server::start(&format!("--mode {mode} --workers 4 --watchdog-timeout 8s"));
+    server.await_ready(4);
+    let victim = server.workers()[1];
+    let mut known = all_are_served(&server, 32);
+    pause(victim);
+    let mut served = all_are_served(&server, 64);
+    assert!(served.iter().all(|(_, pid)| *pid != victim), "it is stopped");
+    // From here on nobody waits for it at all.
+    for _ in 0..8 {
+        let began = Stopwatch::start();
+        assert_eq!(server.connect().get("/plaintext").expect("it is avoided").status, 200);
+        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    }
+    assert!(server.log().contains("worker is late: slot="), "{}", server.log());
+    signal(victim, libc::SIGCONT);
+    server.await_log("worker turns again");
+    // Who was served by another gets nothing from it: not an answer more, not an end.
+    for (client, pid) in served.iter_mut() {
+        assert!(client.is_silent_for(Duration::from_millis(2)), "answered twice");
+        assert_eq!(client.get("/workers").expect("its connection is whole").pid(), *pid);
+    }
+    // Those that it had before are its own still.
+    for (client, pid) in &mut known {
+        assert_eq!(client.get("/workers").expect("its connection is whole").pid(), *pid);
+    }
+    eventually("connections of its own again", PATIENCE, || {
+        (server.connect().get("/workers").ok()?.pid() == victim).then_some(())
+    });
+    drop((known, served));
+    check_end(server, "killed=0", mode);
+}
+
+/// The books of a pool in which nobody was cut.
+#[track_caller]
+fn check_end(server: Server, says: &str, mode: &str) {
+    signal(server.pid(), libc::SIGTERM);
+    let books = server.books();
+    books.check();
+    let log = server.log();
+    assert!(log.contains(says), "{log}");
+    assert_eq!(books.get("rescued") > 0, mode == "centralized", "{log}");
+}
+
+/// It has nothing open, and somebody waits for it.
+fn replaced(mode: &str) {
+    let server = Server::start(&format!("--mode {mode} --workers 4"));
+    server.await_ready(4);
+    let victim = server.workers()[2];
+    pause(victim);
+    let began = Stopwatch::start();
+    drop(all_are_served(&server, 64));
+    server.await_log("it hung for watchdog_timeout");
+    server.await_ready(5);
+    println!("replaced after {:?}", began.elapsed());
+    assert!(began.elapsed() <= Duration::from_secs(5), "{:?}", began.elapsed());
+    let log = server.log();
+    assert!(log.contains(&format!("pid={victim} stopped")), "it says what it was at: {log}");
+    check_end(server, "killed=1", mode);
+}
+
+/// One request that never ends; everybody else is served, and its worker is aborted.
+fn endless(path: &str) {
+    let server = Server::bad("--mode centralized --workers 2");
+    server.await_ready(2);
+    let mut client = server.connect();
+    let victim = client.get("/workers").unwrap().pid();
+    let began = Stopwatch::start();
+    client.ask(path).unwrap();
+    drop(all_are_served(&server, 16));
+    let died = server.await_log("worker died");
+    assert!(died.contains("signal 6") && died.contains(&format!("pid={victim} ")), "{died}");
+    server.await_ready(3);
+    println!("replaced after {:?}", began.elapsed());
+    assert!(began.elapsed() <= Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(client.is_closed());
+    let log = server.log();
+    assert!(log.contains("worker hangs") && log.contains("active=1"), "{log}");
+}
+
+/// Longer than any worker may hang; each has a request that is not answered, and one that idles.
+fn stopped_master(mode: &str) {
+    let server = Server::start(&format!("--mode {mode} --workers 2"));
+    server.await_ready(2);
+    let mut known = all_are_served(&server, 8);
+    for (client, _) in &mut known[..4] {
+        client.ask("/slow?ms=10500").unwrap();
+    }
+    pause(server.pid());
+    std::thread::park_timeout(Duration::from_secs(10));
+    signal(server.pid(), libc::SIGCONT);
+    let more = all_are_served(&server, 8);
+    for (client, pid) in &mut known {
+        if let Err(error) = client.get("/workers") {
+            panic!("{pid}: {error}");
+        }
+    }
+    drop((known, more));
+    let (code, log) = server.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("worker is late") && !log.contains("worker hangs"), "{log}");
+    assert!(log.contains("deaths=2 killed=0"), "{log}");
+}
+
+fn never() {
+    let server = Server::start("--mode centralized --workers 2 --watchdog-timeout 0s");
+    server.await_ready(2);
+    let victim = server.workers()[0];
+    pause(victim);
+    let mut clients: Vec<Client> = (0..8).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.ask("/workers").unwrap();
+    }
+    let waits = |client: &mut Client| client.is_silent_for(Duration::from_millis(500));
+    let mut waiting: Vec<&mut Client> =
+        clients.iter_mut().filter_map(|client| waits(client).then_some(client)).collect();
+    assert_eq!(waiting.len(), 4, "half of them, each for so long");
+    assert!(!server.log().contains("worker is late"));
+    signal(victim, libc::SIGCONT);
+    for client in &mut waiting {
+        assert_eq!(client.reply().unwrap().pid(), victim);
+    }
+}
