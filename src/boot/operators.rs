@@ -45,8 +45,9 @@ impl Operators {
     pub(super) fn taken_over(shell: &Shell) -> Self {
         let trust = |operator| if operator { Trust::Operator } else { Trust::Anyone };
         let doors = shell.doors.iter().map(|door| (Fd::new(door.fd), trust(door.operator)));
-        let id =
-            |file: &FilePart| (PathBuf::from(&file.path), FileId::new(file.device, file.inode));
+        let id = |file: &FilePart| {
+            (PathBuf::from(&file.path), FileId { device: file.device, inode: file.inode })
+        };
         let pid_file = shell.pid_file.as_ref().map(|lock| {
             let (path, id) = id(&lock.file);
             PidFile::adopt(path, id, Fd::new(lock.fd))

@@ -247,8 +247,7 @@ pub(super) fn shell(
 
 /// A file of ours, as it is written down.
 pub(super) fn file(path: &Path, id: FileId) -> FilePart {
-    let (device, inode) = id.numbers();
-    FilePart { path: path.display().to_string(), device, inode }
+    FilePart { path: path.display().to_string(), device: id.device, inode: id.inode }
 }
 
 /// The signals that were blocked before the pool.

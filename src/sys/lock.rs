@@ -43,9 +43,9 @@ impl PidFile {
                 return Err(Refused::Held(read(file)));
             }
             let id = FileId::of(path);
-            let same = file
-                .metadata()
-                .is_ok_and(|meta| id.is_some_and(|id| id == FileId::new(meta.dev(), meta.ino())));
+            let same = file.metadata().is_ok_and(|meta| {
+                id.is_some_and(|id| id == FileId { device: meta.dev(), inode: meta.ino() })
+            });
             if let (Some(id), true) = (id, same) {
                 if !fresh {
                     file.set_len(0).map_err(|error| failed("write the pid file", &error))?;

@@ -332,9 +332,9 @@ pub fn kill_group(leader: u32) {
 }
 
 /// Asks the kernel for this signal when the parent dies (TERM drains a worker); `false` if `parent`
-/// is dead already. Call it after privileges were dropped: a change of user clears it (prctl(2)). It means
-/// the parent's *thread*, so only a parent with one thread gives it a meaning. The channel's
-/// end-of-file is the second, independent sign.
+/// is dead already. Call it after privileges were dropped: a change of user clears it (prctl(2)).
+/// It means the parent's *thread*, so only a parent with one thread gives it a meaning. The
+/// channel's end-of-file is the second, independent sign.
 ///
 /// # Errors
 ///
