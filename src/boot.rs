@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind};
 use crate::http::rate::RateTable;
 use crate::http::{Http, Request, Response};
 use crate::io::{Address, Errno, Fd, Purpose, Signal, WorkerPlan};
-use crate::ipc::board::Board;
+use crate::ipc::board::{Board, Line};
 use crate::ipc::mail::WorkerMail;
 use crate::ipc::manifest::Manifest;
 use crate::ipc::message::{CONFIG_MAX, CONTROL_MAX, Message};
@@ -310,12 +310,16 @@ fn launch<E: fmt::Display>(
         if let Err(failed) = process::close_all_but(&inherited, &own) {
             return boot_failed(&channel, &failed.error("descriptors").to_string());
         }
-        let follows = process::die_with(master, death);
-        if death == Signal::Kill && follows == Ok(false) {
-            // Nobody hears us, and nobody will end us.
-            return EXIT_BOOT_FAILED;
+        let go_with = |signal| match process::die_with(master, signal) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("the master is gone".to_owned()),
+            Err(failed) => Err(failed.error("signals").to_string()),
+        };
+        // A boot that hangs looks at no signal.
+        if let Err(why) = go_with(Signal::Kill) {
+            return boot_failed(&channel, &why);
         }
-        let signals = match follows.and_then(|_| signal::become_worker()) {
+        let signals = match signal::become_worker() {
             Ok(signals) => signals,
             Err(failed) => return boot_failed(&channel, &failed.error("signals").to_string()),
         };
@@ -325,7 +329,7 @@ fn launch<E: fmt::Display>(
                 Err(why) => boot_failed(&channel, &why),
             };
         }
-        let follow = || process::die_with(master, death).map(drop);
+        let follow = || go_with(Signal::Kill);
         let (config, access_log) = match settle(&base.config, plan, follow) {
             Ok(settled) => settled,
             Err(why) => return boot_failed(&channel, &why),
@@ -340,11 +344,16 @@ fn launch<E: fmt::Display>(
             }
             None => WorkerMail::default(),
         };
+        note_panics(line);
         let info = WorkerInfo::new(plan, board, messages.clone());
         let job = match factory(&info) {
             Ok(job) => job,
             Err(error) => return boot_failed(&channel, &error.to_string()),
         };
+        // From now on it looks, and finishes what runs.
+        if let Err(why) = go_with(death) {
+            return boot_failed(&channel, &why);
+        }
         let (slot, waits) = (plan.slot, plan.purpose == Purpose::Succeed);
         let signals = Some(signals);
         let calls = calls.clone();
@@ -374,7 +383,7 @@ fn try_next(next: Option<&Next>, master: u32, plan: &WorkerPlan<'_>, channel: &F
 fn settle(
     base: &Config,
     plan: &WorkerPlan<'_>,
-    follow: impl FnOnce() -> Result<(), Failed>,
+    follow: impl FnOnce() -> Result<(), String>,
 ) -> Result<(Config, Option<Fd>), String> {
     let mut config = base.clone();
     for (name, value) in plan.settings {
@@ -385,8 +394,17 @@ fn settle(
     let access_log = access_log.map_err(|f| f.error("the access log").to_string())?;
     privileges::give_up(&config, plan.slot)?;
     // The parent-death signal goes with a change of user: it is set again.
-    follow().map_err(|failed| failed.error("signals").to_string())?;
+    follow()?;
     Ok((config, access_log))
+}
+
+/// The master finds a worker's last panic on the board, however the worker ends.
+fn note_panics(line: Line) {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        line.note(&panic.to_string());
+        before(panic);
+    }));
 }
 
 /// Memory that all workers count the requests of clients in.

@@ -281,6 +281,12 @@ options! {
     max_unavailable: u64 = 1, 1, 1024;
     /// How long a worker may take to say READY; after: killed and counted as a failed boot.
     boot_timeout: Duration = secs(10), MILLI, secs(3600);
+    /// How long the slot of a worker that ended by itself stays empty at least; 0: filled at once
+    /// the first time, then after 50 ms, doubling to 1 s.
+    restart_delay: Duration = Duration::ZERO, Duration::ZERO, secs(3600);
+    /// Whether a worker that ended by itself is replaced; if not, its slot stays empty until a
+    /// command fills it (TTIN, `ringfort ctl scale`).
+    auto_restart: bool = true, false, true;
     /// How long a worker may hang (stopped, or in a handler that does not return) until its
     /// successor serves, while anything waits for it. After a fifth of it, a second at most, others
     /// serve what it has not begun; then it is reported, aborted (ABRT, for a core dump), killed. A

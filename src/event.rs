@@ -2,6 +2,7 @@
 
 use crate::io::{Errno, Exit};
 use crate::master::Report;
+use crate::master::ends::EndReason;
 use crate::master::recycle::Cause;
 use std::fmt;
 use std::time::Duration;
@@ -82,6 +83,56 @@ impl fmt::Display for ChannelFault {
     }
 }
 
+/// What becomes of a worker that hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hang {
+    /// Others serve what it has not begun.
+    Late {
+        /// How many connections on their way to it they get.
+        rescued: u64,
+    },
+    /// It turns again.
+    Back,
+    /// It goes on hanging: what is known of it. Next it is aborted, then killed.
+    Known {
+        /// What the kernel says that it does.
+        state: &'static str,
+        /// For how long it has been on a CPU.
+        cpu: Duration,
+        /// Its connections.
+        open: u64,
+        /// Its requests that are not answered.
+        active: u64,
+    },
+    /// It was sent ABRT, for a core dump.
+    Aborted,
+}
+
+impl Hang {
+    /// As part of a sentence.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Late { .. } => "is late",
+            Self::Back => "turns again",
+            Self::Known { .. } => "hangs",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
+impl fmt::Display for Hang {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late { rescued } => write!(f, ": given to others: {rescued}"),
+            Self::Known { state, cpu, open, active } => {
+                write!(f, " {state}, cpu={cpu:?} open={open} active={active}")
+            }
+            Self::Back | Self::Aborted => Ok(()),
+        }
+    }
+}
+
 /// Something that happened in the pool. `Display` is one line without a newline, whatever a worker
 /// said.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,12 +171,23 @@ pub enum Event {
         pid: u32,
         /// How it ended.
         exit: Exit,
+        /// Why.
+        reason: EndReason,
         /// From fork to the end.
         uptime: Duration,
         /// Connections that were open in it and are cut.
         open: u64,
         /// Whether we asked for it: a drain or a kill.
         asked: bool,
+    },
+    /// A worker that ended by itself had panicked before: the beginning of what the panic said.
+    LastPanic {
+        /// Which slot it filled.
+        slot: u32,
+        /// Its process.
+        pid: u32,
+        /// Where and why.
+        panic: String,
     },
     /// A worker ended before it was ready.
     WorkerBootFailed {
@@ -159,6 +221,21 @@ pub enum Event {
         /// How long.
         delay: Duration,
     },
+    /// A worker had no descriptors for all that it was handed: others serve the rest. Said once as
+    /// long as it lasts.
+    WorkerShort {
+        /// Which slot it fills.
+        slot: u32,
+        /// Its process.
+        pid: u32,
+        /// Connections open in it.
+        open: u64,
+    },
+    /// Workers end more often than one a slot, and one, in ten seconds.
+    RestartStorm {
+        /// How many slots there are.
+        workers: usize,
+    },
     /// Connections were answered with 503 by the master. At most once a second.
     Refused {
         /// How many since the last such event.
@@ -190,44 +267,14 @@ pub enum Event {
         /// How many connections.
         count: u64,
     },
-    /// A worker's loop does not turn though something waits for it: others serve what it has not
-    /// begun.
-    WorkerLate {
+    /// A worker's loop does not turn though something waits for it, or turns again.
+    WorkerHang {
         /// Which slot it fills.
         slot: u32,
         /// Its process.
         pid: u32,
-        /// How many connections on their way to it others get.
-        rescued: u64,
-    },
-    /// It turns again.
-    WorkerBack {
-        /// Which slot it fills.
-        slot: u32,
-        /// Its process.
-        pid: u32,
-    },
-    /// It hangs: what is known of it. If it goes on so, it is aborted and killed.
-    WorkerHangs {
-        /// Which slot it fills.
-        slot: u32,
-        /// Its process.
-        pid: u32,
-        /// What the kernel says that it does.
-        state: &'static str,
-        /// For how long it has been on a CPU.
-        cpu: Duration,
-        /// Its connections.
-        open: u64,
-        /// Its requests that are not answered.
-        active: u64,
-    },
-    /// It was sent ABRT, for a core dump.
-    WorkerAborted {
-        /// Which slot it fills.
-        slot: u32,
-        /// Its process.
-        pid: u32,
+        /// What is said of it, or done about it.
+        hang: Hang,
     },
     /// New workers are to take over: a reload, a rollback, another mode, recycling.
     TransactionBegan {
@@ -318,28 +365,30 @@ impl Event {
             | Self::TransactionBegan { .. }
             | Self::CommandEnded { ok: true, .. }
             | Self::WorkerRecycled { .. }
-            | Self::WorkerBack { .. }
+            | Self::WorkerHang { hang: Hang::Back, .. }
             | Self::Redispatched { .. } => Level::Info,
             Self::DrainEnded { report } if report.is_clean() => Level::Info,
             Self::WorkerExited { .. }
             | Self::BackOff { .. }
+            | Self::WorkerShort { .. }
+            | Self::LastPanic { .. }
             | Self::Refused { .. }
             | Self::SignalIgnored { .. }
             | Self::Stopping
             | Self::DrainEnded { .. }
             | Self::MessageLost { .. }
-            | Self::WorkerLate { .. }
+            | Self::WorkerHang { hang: Hang::Late { .. }, .. }
             | Self::SpawnRefused { .. } => Level::Warn,
             Self::WorkerBootFailed { .. }
             | Self::WorkerKilled { .. }
-            | Self::WorkerHangs { .. }
-            | Self::WorkerAborted { .. }
+            | Self::WorkerHang { hang: Hang::Known { .. } | Hang::Aborted, .. }
             | Self::OutOfFds { .. }
             | Self::AcceptFailed { .. }
             | Self::ChannelBroken { .. }
             | Self::CommandEnded { ok: false, .. }
             | Self::ListenFailed { .. }
             | Self::MessageHookPanicked { .. }
+            | Self::RestartStorm { .. }
             | Self::BalancerPanicked => Level::Error,
         }
     }
@@ -368,12 +417,15 @@ impl fmt::Display for Event {
             Self::WorkerReady { slot, pid, boot } => {
                 write!(f, "worker ready: slot={slot} pid={pid} boot={boot:?}")
             }
-            Self::WorkerExited { slot, pid, exit, uptime, open, asked } => {
+            Self::WorkerExited { slot, pid, exit: _, reason, uptime, open, asked } => {
                 let how = if *asked { "ended" } else { "died" };
                 write!(
                     f,
-                    "worker {how}: slot={slot} pid={pid} {exit}, uptime={uptime:?} open={open}"
+                    "worker {how}: slot={slot} pid={pid} {reason}, uptime={uptime:?} open={open}"
                 )
+            }
+            Self::LastPanic { slot, pid, panic } => {
+                write!(f, "its last panic: slot={slot} pid={pid}: {}", panic.escape_debug())
             }
             Self::WorkerBootFailed { slot, reason } => {
                 write!(f, "worker did not come up: slot={slot}: {}", reason.escape_debug())
@@ -387,6 +439,12 @@ impl fmt::Display for Event {
             Self::BackOff { slot, delay } => {
                 write!(f, "worker keeps dying: slot={slot}: next one in {delay:?}")
             }
+            Self::WorkerShort { slot, pid, open } => {
+                write!(f, "worker out of file descriptors: slot={slot} pid={pid} open={open}")
+            }
+            Self::RestartStorm { workers } => {
+                write!(f, "workers end too often: more than {} in 10 s", workers + 1)
+            }
             Self::Refused { count } => write!(f, "connections answered with 503: {count}"),
             Self::OutOfFds { count } => {
                 write!(f, "out of file descriptors: accept failed {count} times; `ulimit -n`")
@@ -396,23 +454,13 @@ impl fmt::Display for Event {
                 write!(f, "channel of a worker broken: slot={slot} pid={pid}: {fault}")
             }
             Self::Redispatched { slot, count } => {
-                write!(f, "connections of a dead worker given to others: slot={slot} count={count}")
-            }
-            Self::WorkerLate { slot, pid, rescued } => {
-                write!(f, "worker is late: slot={slot} pid={pid}: given to others: {rescued}")
-            }
-            Self::WorkerBack { slot, pid } => {
-                write!(f, "worker turns again: slot={slot} pid={pid}")
-            }
-            Self::WorkerHangs { slot, pid, state, cpu, open, active } => {
                 write!(
                     f,
-                    "worker hangs: slot={slot} pid={pid} {state}, cpu={cpu:?} open={open} \
-                     active={active}"
+                    "connections that a worker had not begun given to others: slot={slot} count={count}"
                 )
             }
-            Self::WorkerAborted { slot, pid } => {
-                write!(f, "worker aborted: slot={slot} pid={pid}")
+            Self::WorkerHang { slot, pid, hang } => {
+                write!(f, "worker {}: slot={slot} pid={pid}{hang}", hang.name())
             }
             Self::TransactionBegan { what, epoch } => write!(f, "{what} begins: epoch={epoch}"),
             Self::CommandEnded { ok, what, text } => {
@@ -470,6 +518,7 @@ mod tests {
             slot: 0,
             pid: 1,
             exit,
+            reason: EndReason::new(exit, asked, None, false),
             uptime: Duration::from_secs(1),
             open: 0,
             asked,

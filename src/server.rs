@@ -425,7 +425,7 @@ impl Server {
 
     /// What other threads have sent.
     fn read_mail(&mut self) {
-        while let Some(mail) = self.driver.mail() {
+        for mail in self.driver.mail() {
             let Mail::Answer(id, fill) = mail else { continue };
             let token = match self.desk.borrow_mut().owed.get_mut(id.0) {
                 Some((token, stage @ Stage::Ticketed)) => {

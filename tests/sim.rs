@@ -166,8 +166,7 @@ impl Plan {
                 _ => End::MasterKilled,
             },
             busy: Duration::from_micros(prng.range(0, 3_000_000)),
-            // A successor that cannot take a whole batch ends, and so on: not the subject here.
-            commands: if few_fds { Vec::new() } else { commands(seed) },
+            commands: commands(seed),
             bug: None,
             keep_trace: false,
         }

@@ -31,6 +31,8 @@ pub fn status(view: &View) -> String {
     object.insert("addresses".to_owned(), view.addresses.as_slice().into());
     let workers = view.workers.iter().map(super::ProcessInfo::to_json).collect();
     object.insert("workers".to_owned(), Value::Array(workers));
+    let slots = view.restarts.iter().map(super::SlotInfo::to_json).collect();
+    object.insert("restarts".to_owned(), Value::Array(slots));
     line(object)
 }
 
@@ -77,6 +79,8 @@ fn metrics_of(view: &View) -> Map<String, Value> {
         "descriptors": { "before": view.descriptors.0, "limit": view.descriptors.1 },
         "strangers": view.strangers,
         "worker_states": states,
+        "worker_ends": view.ends,
+        "restart_storm": view.restart_storm,
         "counters": counters,
         "ledger": report_of(&view.report),
     });

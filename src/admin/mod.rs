@@ -8,12 +8,14 @@ pub mod line;
 mod page;
 mod process;
 mod prometheus;
+mod slot;
 pub mod view;
 mod visitors;
 
 use crate::io::Fd;
 pub use page::Page;
 pub use process::{ProcessInfo, ProcessState};
+pub use slot::SlotInfo;
 pub use view::View;
 pub(crate) use visitors::{Question, Visitors};
 

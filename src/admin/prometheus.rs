@@ -35,6 +35,8 @@ pub(super) fn text(view: &View) -> String {
     let saved = [("", report.rescued)];
     counter(&mut out, "connections_rescued", "A hung worker's, given to others.", &saved);
     counter(&mut out, "worker_deaths", "Workers that ended.", &[("", report.deaths)]);
+    counter(&mut out, "worker_ends", "Workers that ended, by reason.", &by(&view.ends));
+    restarts(&mut out, view);
     counter(&mut out, "worker_kills", "Workers that the master killed.", &[("", report.killed)]);
     counter(&mut out, "strangers", "Control visits turned away.", &[("", view.strangers)]);
     for one in Counter::ALL {
@@ -42,6 +44,21 @@ pub(super) fn text(view: &View) -> String {
     }
     per_worker(&mut out, view);
     out
+}
+
+/// What slots have been through.
+fn restarts(out: &mut String, view: &View) {
+    let slots = &view.restarts;
+    let boots: u64 = slots.iter().map(|slot| slot.boot_failures).sum();
+    let crashes: u64 = slots.iter().map(|slot| slot.crashes).sum();
+    let rows = [("{after=\"fork\"}", boots), ("{after=\"ready\"}", crashes)];
+    counter(out, "worker_failures", "Workers that ended by themselves.", &rows);
+    let storm = [("", u64::from(view.restart_storm))];
+    gauge(out, "restart_storm", "Whether workers end too often.", &storm);
+    let left = |slot: &super::SlotInfo| slot.back_off.map_or(0.0, |left| left.as_secs_f64());
+    let rows: Vec<_> = slots.iter().map(|slot| (label("slot", slot.slot), left(slot))).collect();
+    let help = "How long a slot stays empty yet, because its workers fail.";
+    family(out, "worker_back_off_seconds", "gauge", help, &rows);
 }
 
 /// Successive lives of a slot share its series; while it has two at a time, they add up.
@@ -121,6 +138,11 @@ mod tests {
             "ringfort_uptime_seconds 3.5",
             "ringfort_workers{state=\"busy\"} 1",
             "ringfort_connections_refused_total{reason=\"pending_max\"} 1",
+            "ringfort_worker_ends_total{reason=\"exit_code\"} 3",
+            "ringfort_worker_failures_total{after=\"fork\"} 2",
+            "ringfort_worker_failures_total{after=\"ready\"} 1",
+            "ringfort_restart_storm 1",
+            "ringfort_worker_back_off_seconds{slot=\"1\"} 0.25",
             "ringfort_requests_total 10",
             "ringfort_worker_connections{slot=\"0\"} 2",
         ] {

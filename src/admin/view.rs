@@ -1,9 +1,11 @@
 //! The pool as the master sees it at one moment: what status, metrics and pages are made of. Pure.
 
 use super::process::{ProcessInfo, ProcessState};
+use super::slot::SlotInfo;
 use crate::config::Mode;
 use crate::master::Report;
 use crate::stats::Counter;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// One moment.
@@ -33,6 +35,12 @@ pub struct View {
     pub pending: u64,
     /// Every worker process, and every slot without one.
     pub workers: Vec<ProcessInfo>,
+    /// Every slot.
+    pub restarts: Vec<SlotInfo>,
+    /// Whether workers end more often than one a slot, and one, in ten seconds.
+    pub restart_storm: bool,
+    /// Workers that ended, by class.
+    pub ends: BTreeMap<&'static str, u64>,
     /// What became of all connections.
     pub report: Report,
     /// Each counter of [`Counter::ALL`], over all workers that live or lived.
@@ -104,6 +112,18 @@ impl View {
             descriptors: (1024, 4096),
             pending: 0,
             workers: vec![worker(0, ProcessState::Busy), worker(1, ProcessState::Starting)],
+            restarts: vec![SlotInfo {
+                slot: 1,
+                boot_failures: 2,
+                crashes: 1,
+                in_a_row: 3,
+                back_off: Some(Duration::from_millis(250)),
+                last_pid: 39,
+                last_end: "exit code 3".to_owned(),
+                last_panic: String::new(),
+            }],
+            restart_storm: true,
+            ends: BTreeMap::from([("exit_code", 3)]),
             report,
             counters,
             strangers: 0,

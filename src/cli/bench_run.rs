@@ -5,7 +5,7 @@ use super::compare;
 use ringfort::load::{
     Capacity, Expect, ExpectBody, Found, Go, Live, Pace, Plan, Report, Server, Template, Tree,
 };
-use ringfort::sys::{cpu, signal};
+use ringfort::sys::signal;
 use ringfort::{Config, Error, ErrorKind};
 use serde_json::{Value, json};
 use std::fs;
@@ -195,8 +195,7 @@ pub(super) fn failed(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::System, what)
 }
 
-/// Which CPUs a server of ours gets and which the client: half each, so that neither takes the
-/// other's time. On a machine with one CPU they share it, and the verdict says what came of it.
+/// Which CPUs a server of ours gets and which the client.
 pub(super) struct Split {
     pub(super) server: Vec<u32>,
     pub(super) client: Vec<u32>,
@@ -204,11 +203,7 @@ pub(super) struct Split {
 
 impl Split {
     pub(super) fn of_machine() -> Self {
-        let mut server = cpu::allowed();
-        if server.len() < 2 {
-            return Self { server: Vec::new(), client: Vec::new() };
-        }
-        let client = server.split_off(server.len() / 2);
+        let (server, client) = ringfort::load::split();
         Self { server, client }
     }
 }

@@ -356,11 +356,35 @@ impl fmt::Display for Exit {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(signal, dumped) => {
-                write!(f, "signal {signal}{}", if *dumped { ", core dumped" } else { "" })
+                write!(f, "signal {signal}")?;
+                if let Some((_, name)) = SIGNALS.iter().find(|(number, _)| number == signal) {
+                    write!(f, " (SIG{name})")?;
+                }
+                f.write_str(if *dumped { ", core dumped" } else { "" })
             }
         }
     }
 }
+
+/// The signals that end a process (signal(7)), as they are numbered on all of our machines.
+const SIGNALS: [(i32, &str); 16] = [
+    (1, "HUP"),
+    (2, "INT"),
+    (3, "QUIT"),
+    (4, "ILL"),
+    (5, "TRAP"),
+    (6, "ABRT"),
+    (7, "BUS"),
+    (8, "FPE"),
+    (9, "KILL"),
+    (11, "SEGV"),
+    (13, "PIPE"),
+    (14, "ALRM"),
+    (15, "TERM"),
+    (24, "XCPU"),
+    (25, "XFSZ"),
+    (31, "SYS"),
+];
 
 /// What the master sends to a worker process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -434,6 +458,11 @@ pub trait Processes {
     /// Bytes of memory that a worker (by its number: it is not reaped) has resident; `shared_out`:
     /// each shared page counts for its share only (PSS). `None`: the kernel does not say.
     fn memory(&mut self, pid: u32, shared_out: bool) -> Option<u64>;
+    /// How many processes of our control group the kernel has killed for want of memory; `None`:
+    /// nobody can say.
+    fn oom_kills(&mut self) -> Option<u64> {
+        None
+    }
     /// What a worker (by its number: it is not reaped) does now. `None`: the kernel does not say.
     fn usage(&mut self, pid: u32) -> Option<Usage>;
     /// Whether arrivals wait in a listener's queue (poll(2), without waiting).

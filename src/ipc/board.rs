@@ -2,9 +2,9 @@
 //! comes from outside (a memfd, or the simulator).
 //!
 //! Layout, version 2, in 64-bit words: a header (magic and version, lines, words per line), then
-//! the lines. A line holds identity and state, then one word per counter, then one per close
-//! reason; lines start on their own cache lines. Single writer: the worker writes everything but
-//! its identity, [`Counter::HandedOver`] and [`Counter::TakenBack`], which are the master's.
+//! the lines. A line holds identity and state, then one word per counter, one per close reason, and
+//! a text; lines start on their own cache lines. Single writer: the worker writes everything but its
+//! identity, [`Counter::HandedOver`] and [`Counter::TakenBack`], which are the master's.
 //! Readers may see a counter a little late, never torn.
 //!
 //! One word has two writers, and is changed by atomic operations only: the claim. It counts the
@@ -27,7 +27,9 @@ const COUNTERS: usize = 8;
 const REASONS: usize = COUNTERS + Counter::ALL.len();
 /// Of the claim: what the worker has not seen is not its any more.
 const REVOKED: u64 = 1;
-const LINE_WORDS: usize = (REASONS + CloseReason::ALL.len()).next_multiple_of(8);
+const NOTE: usize = REASONS + CloseReason::ALL.len();
+const NOTE_WORDS: usize = 32;
+const LINE_WORDS: usize = (NOTE + NOTE_WORDS).next_multiple_of(8);
 
 /// What a worker says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,6 +240,26 @@ impl Line {
         self.words[ACTIVITY].load(Ordering::Relaxed)
     }
 
+    /// The worker leaves a text for who finds it dead: the beginning of it.
+    pub fn note(&self, text: &str) {
+        let mut bytes = text.bytes().map(|byte| if byte == 0 { b' ' } else { byte });
+        for word in &self.words[NOTE..NOTE + NOTE_WORDS] {
+            let eight = std::array::from_fn(|_| bytes.next().unwrap_or(0));
+            word.store(u64::from_le_bytes(eight), Ordering::Relaxed);
+        }
+    }
+
+    /// What it left; empty if it left nothing.
+    #[must_use]
+    pub fn noted(&self) -> String {
+        let words = self.words[NOTE..NOTE + NOTE_WORDS].iter();
+        let bytes: Vec<u8> = words
+            .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
+            .take_while(|byte| *byte != 0)
+            .collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// When the worker's loop last turned.
     #[must_use]
     pub fn tick(&self) -> u64 {
@@ -264,6 +286,21 @@ mod tests {
     }
 
     #[test]
+    fn a_note_is_read_back_as_far_as_it_fits_and_goes_with_its_life() {
+        let board = Board::create(memory(2), 2);
+        assert_eq!(board.line(0).noted(), "");
+        for text in ["", "no disk", "a much longer one: \u{e4}", "one"] {
+            board.line(0).note(text);
+            assert_eq!(board.line(0).noted(), text);
+        }
+        board.line(0).note(&"x".repeat(1000));
+        assert_eq!(board.line(0).noted(), "x".repeat(8 * NOTE_WORDS));
+        assert_eq!(board.line(1).noted(), "", "it touches nobody");
+        board.line(0).begin(0, 1, 0);
+        assert_eq!(board.line(0).noted(), "");
+    }
+
+    #[test]
     fn what_was_revoked_cannot_be_claimed_and_what_was_claimed_not_revoked() {
         let line = Line::detached();
         assert!(line.claim(3));
@@ -281,9 +318,11 @@ mod tests {
     fn a_claim_and_a_revocation_never_both_win() {
         for _ in 0..200 {
             let line = Line::detached();
-            let worker = std::thread::spawn(move || (0..20).filter(|_| line.claim(1)).count());
-            let seen = line.revoke();
-            assert_eq!(worker.join().unwrap() as u64, seen);
+            std::thread::scope(|scope| {
+                let worker = scope.spawn(move || (0..20).filter(|_| line.claim(1)).count());
+                let seen = line.revoke();
+                assert_eq!(worker.join().unwrap() as u64, seen);
+            });
             assert_eq!(line.seen(), 20);
         }
     }

@@ -229,8 +229,6 @@ records! {
         line: Option<u32>,
         /// When the next life is spawned.
         spawn_at: Option<u64>,
-        /// Deaths in a row.
-        failures: u32,
     }
     /// A worker process.
     WorkerPart {

@@ -20,6 +20,9 @@ pub enum MessageType {
     /// `worker_full` {worker_id}: it has no room and leaves its listeners alone; the board says
     /// until when.
     WorkerFull,
+    /// `worker_short` {worker_id}: it had no descriptors for all of a handoff; of that it has what
+    /// the board says, and of those to come it takes none until `resume`.
+    WorkerShort,
     /// `worker_failed` {reason}: the worker could not come up and exits.
     WorkerFailed,
     /// `worker_metrics` {…}: numbers of an application's own.
@@ -30,6 +33,8 @@ pub enum MessageType {
     ConfigRead,
     /// `shutdown` {drain_ms, hand_back}: finish what runs, take nothing new, exit.
     Shutdown,
+    /// `resume`: what comes after this is taken again.
+    Resume,
     /// `serve`: a successor reads its listeners from now on.
     Serve,
     /// `ping`: turn; that alone is the answer.
@@ -48,11 +53,13 @@ impl MessageType {
             Self::ConnectionClosed => "connection_closed",
             Self::WorkerReady => "worker_ready",
             Self::WorkerFull => "worker_full",
+            Self::WorkerShort => "worker_short",
             Self::WorkerDraining => "worker_draining",
             Self::WorkerFailed => "worker_failed",
             Self::WorkerMetrics => "worker_metrics",
             Self::ConfigRead => "config_read",
             Self::Shutdown => "shutdown",
+            Self::Resume => "resume",
             Self::Serve => "serve",
             Self::Ping => "ping",
             Self::Reload => "reload",
@@ -67,11 +74,13 @@ impl MessageType {
             "connection_closed" => Self::ConnectionClosed,
             "worker_ready" => Self::WorkerReady,
             "worker_full" => Self::WorkerFull,
+            "worker_short" => Self::WorkerShort,
             "worker_draining" => Self::WorkerDraining,
             "worker_failed" => Self::WorkerFailed,
             "worker_metrics" => Self::WorkerMetrics,
             "config_read" => Self::ConfigRead,
             "shutdown" => Self::Shutdown,
+            "resume" => Self::Resume,
             "serve" => Self::Serve,
             "ping" => Self::Ping,
             "reload" => Self::Reload,
@@ -113,6 +122,12 @@ impl Message {
         Self::one(MessageType::WorkerFull, "worker_id", slot.into(), timestamp)
     }
 
+    /// The worker of this slot had no descriptors for all that it was handed.
+    #[must_use]
+    pub fn worker_short(slot: u32, timestamp: f64) -> Self {
+        Self::one(MessageType::WorkerShort, "worker_id", slot.into(), timestamp)
+    }
+
     /// The worker could not come up. A long reason is cut so that the message stays below
     /// [`CONTROL_MAX`].
     #[must_use]
@@ -135,6 +150,12 @@ impl Message {
         let mut message = Self::one(MessageType::Shutdown, "drain_ms", millis.into(), timestamp);
         message.data.insert("hand_back".to_owned(), hand_back.into());
         message
+    }
+
+    /// What comes after this is taken again.
+    #[must_use]
+    pub fn resume(timestamp: f64) -> Self {
+        Self::new(MessageType::Resume, Map::new(), timestamp)
     }
 
     /// A successor reads its listeners from now on.
@@ -344,6 +365,8 @@ mod tests {
             (MessageType::ConnectionClosed, "connection_closed"),
             (MessageType::WorkerReady, "worker_ready"),
             (MessageType::WorkerFull, "worker_full"),
+            (MessageType::WorkerShort, "worker_short"),
+            (MessageType::Resume, "resume"),
             (MessageType::WorkerDraining, "worker_draining"),
             (MessageType::WorkerFailed, "worker_failed"),
             (MessageType::WorkerMetrics, "worker_metrics"),

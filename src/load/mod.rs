@@ -8,7 +8,8 @@
 //! goes, ten times a second ([`Live`]), and can be stopped. A report knows whether it says anything
 //! about the server at all ([`Report::reasons`]), which gates it broke, and writes itself as text,
 //! JSON, CSV, Markdown and HTML. [`Capacity`] searches for the highest rate that holds; it is told
-//! of each report and says which rate to try next. [`Server`] forks a server of ours to measure.
+//! of each report and says which rate to try next. [`Server`] forks a server of ours to measure, or
+//! any program. [`Bench`] is all of it for a bench of one's own; [`paired`] judges A against B.
 //!
 //! ```no_run
 //! use ringfort::load::{Arrivals, Gates, Pace, Plan, Slo};
@@ -36,6 +37,7 @@
 //! The loop of a thread ([`run::Client`]) sees the kernel only through the seam of the engine, so
 //! it too runs in the simulator.
 
+mod bench;
 mod capacity;
 mod pace;
 pub mod paired;
@@ -52,6 +54,7 @@ mod threads;
 mod usage;
 mod verdict;
 
+pub use bench::{Bench, split};
 pub use capacity::{Capacity, Trial};
 pub use pace::{Arrivals, Pace, Schedule};
 pub use plan::Plan;

@@ -157,6 +157,16 @@ impl<I: Io + Processes> Master<I> {
         self.refusals.listen(&mut self.io, arrival.fd, now);
     }
 
+    /// Whoever would wait longer for a worker than `pending_timeout` is told at once.
+    pub(super) fn give_up_waiting(&mut self, now: Instant) {
+        let in_vain = !self.pending.is_empty()
+            && self.phase.accepts()
+            && self.workers.none_before(now.after(self.pending.timeout()));
+        while in_vain && let Some(arrival) = self.pending.pop() {
+            self.turn_away(arrival, RefuseReason::NoWorker, now);
+        }
+    }
+
     /// Counts how those ended that idled when nobody took them.
     pub(super) fn count_idle(&mut self) {
         let (idle, asked) = self.refusals.take_idle();
@@ -218,13 +228,13 @@ impl<I: Io + Processes> Master<I> {
     }
 
     /// Arms and cancels, so that each listener is read by whom it should be.
-    pub(super) fn arm(&mut self) {
+    pub(super) fn arm(&mut self, now: Instant) {
         let open = self.takes_arrivals();
         let (workers, board, processes) = (&self.workers, self.board, &self.processes);
         // A full worker leaves its listeners alone, and says so; then they are ours.
         let reads = |line| {
             let process = processes.get(&line).filter(|process: &&Process| process.reads);
-            process.is_some_and(|process| board.line(line).open() < process.connections_max)
+            process.is_some_and(|process| board.line(line).open() < process.room_for(now))
         };
         let serves = |slot| {
             let late = |line| workers.life(line).is_some_and(|life| life.late);

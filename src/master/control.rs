@@ -4,9 +4,10 @@
 use super::Master;
 use super::answer::{Answer, Asker, Field};
 use super::command::Command;
+use super::ends::End;
 use super::workers::{Life, State};
 use crate::admin::line::Request;
-use crate::admin::{self, ProcessInfo, ProcessState, Question, View, Visitors, json};
+use crate::admin::{self, ProcessInfo, ProcessState, Question, SlotInfo, View, Visitors, json};
 use crate::config::Mode;
 use crate::io::{Completion, Instant, Io, Kind, Processes};
 use crate::stats::Counter;
@@ -119,6 +120,9 @@ impl<I: Io + Processes> Master<I> {
             descriptors: self.control.facts.descriptors,
             pending: self.pending.len() as u64,
             workers: self.process_infos(now),
+            restarts: self.slot_infos(now),
+            restart_storm: self.intensity.look(self.workers.active().count(), now),
+            ends: self.ends.classes().clone(),
             report: self.report(),
             counters: self.ledger.counters(living),
             strangers: self.control.visitors.strangers(),
@@ -155,6 +159,27 @@ impl<I: Io + Processes> Master<I> {
         }
         all.sort_by_key(|info| (info.worker_id, info.generation));
         all
+    }
+
+    fn slot_infos(&self, now: Instant) -> Vec<SlotInfo> {
+        let slots = self.workers.restarts().map(|(slot, restarts, next)| {
+            let (boot_failures, crashes) = restarts.ever();
+            let in_a_row = restarts.in_a_row();
+            let back_off = next.filter(|_| in_a_row > 0).map(|at| at.since(now));
+            let last = self.ends.last(slot);
+            let text = |text: fn(&End) -> &String| last.map(text).cloned().unwrap_or_default();
+            SlotInfo {
+                slot,
+                boot_failures,
+                crashes,
+                in_a_row,
+                back_off,
+                last_pid: last.map_or(0, |end| end.pid),
+                last_end: text(|end| &end.why),
+                last_panic: text(|end| &end.panic),
+            }
+        });
+        slots.collect()
     }
 
     fn process_info(&self, line: u32, life: &Life, unix: f64, now: Instant) -> ProcessInfo {

@@ -5,12 +5,13 @@ use super::balancer::{Client, Load, Seen};
 use super::ledger::Arrival;
 use super::supervise::{Passing, Process};
 use super::workers::{Role, State};
-use crate::event::ChannelFault;
+use crate::event::{ChannelFault, Event};
 use crate::io::{
     Batch, Completion, ErrnoClass, Instant, Io, Kind, Message, Op, Owned, Processes, Token,
 };
 use crate::ipc::handoff::{CREDITS, Handoff};
 use crate::stats::Counter;
+use std::time::Duration;
 
 impl<I: Io + Processes> Master<I> {
     /// Closes the copies of what workers have received.
@@ -39,11 +40,11 @@ impl<I: Io + Processes> Master<I> {
     }
 
     /// Gives each waiting connection to a worker with room; one message a worker.
-    pub(super) fn dispatch(&mut self) {
+    pub(super) fn dispatch(&mut self, now: Instant) {
         if self.pending.is_empty() || !self.phase.hands_over() {
             return;
         }
-        self.weigh();
+        self.weigh(now);
         while let Some(arrival) = self.pending.front()
             && let client = Client::of(&arrival.fd, I::peer)
             && let Some(slot) = self.balancer.pick(&client, &self.loads)
@@ -62,7 +63,7 @@ impl<I: Io + Processes> Master<I> {
         }
     }
 
-    fn weigh(&mut self) {
+    fn weigh(&mut self, now: Instant) {
         let slots = self.workers.slots() as usize;
         self.loads.clear();
         self.loads.resize(slots, Load::default());
@@ -77,7 +78,7 @@ impl<I: Io + Processes> Master<I> {
             let received = counters.get(Counter::Received);
             let in_transit = self.ledger.handed(line).saturating_sub(received);
             let connections = in_transit + counters.open();
-            let room = process.connections_max.saturating_sub(connections);
+            let room = process.room_for(now).saturating_sub(connections);
             let credits = CREDITS.saturating_sub(in_transit);
             let mut place = life.slot as usize;
             if life.role == Role::Trial {
@@ -145,7 +146,11 @@ impl<I: Io + Processes> Master<I> {
                 process.control = Some(std::mem::take(&mut batch.bytes));
                 process.retry_at = Some(now.after(super::SOON));
             }
-            Passing::Control => {}
+            Passing::Resume if completion.result.is_err() && !process.abandoned => {
+                process.resume = true;
+                process.retry_at = Some(now.after(super::SOON));
+            }
+            Passing::Control | Passing::Resume => {}
         }
         process.batch = batch;
         if let Err(errno) = completion.result {
@@ -157,6 +162,7 @@ impl<I: Io + Processes> Master<I> {
                 ErrnoClass::Close => self.channel_broken(line, ChannelFault::Failed(errno), now),
             }
         }
+        self.take_back(line, now);
         // A control message that waited for the channel goes next, unless it waits for its retry.
         if self.processes.get(&line).is_some_and(|process| process.retry_at.is_none()) {
             self.pass_control(line);
@@ -199,6 +205,23 @@ impl<I: Io + Processes> Master<I> {
         Ok(())
     }
 
+    /// A worker that had no descriptors for all that it was handed gets no more of it, and what it
+    /// has not taken waits for another one. Until the message that says `resume` it takes nothing.
+    pub(super) fn take_back(&mut self, line: u32, now: Instant) {
+        let idle = |process: &&mut Process| process.short && process.passing.is_none();
+        let Some(process) = self.processes.get_mut(&line).filter(idle) else { return };
+        let open = self.board.line(line).open();
+        let again = process.cap.is_some();
+        process.cap = Some((open, now.after(SHORT)));
+        (process.short, process.resume) = (false, true);
+        let pid = process.pid();
+        if let Some(life) = self.workers.life(line).filter(|_| !again) {
+            (self.events)(&Event::WorkerShort { slot: life.slot, pid, open });
+        }
+        self.recover(line);
+        self.pass_control(line);
+    }
+
     /// Promises workers room for more, when there is.
     pub(super) fn promise(&mut self) {
         if self.pending.is_paused() {
@@ -232,3 +255,7 @@ impl Process {
         io.submit(token, Op::Pass(channel, batch));
     }
 }
+
+/// How long a worker that was out of descriptors gets no more connections than it holds, unless one
+/// of them ends.
+const SHORT: Duration = Duration::from_millis(100);

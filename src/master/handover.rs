@@ -23,7 +23,8 @@ impl<I: Io + Processes> Master<I> {
     /// Stops asking the kernel for anything, when what the trial left behind is buried.
     pub(super) fn hand_over(&mut self, now: Instant) {
         let Some((upgrade, _)) = &mut self.ops.upgrade else { return };
-        let busy = Busy { lives: self.workers.is_in_between(), ..Busy::default() };
+        let short = self.processes.values().any(|process| process.short || process.resume);
+        let busy = Busy { lives: short || self.workers.is_in_between(), ..Busy::default() };
         match upgrade.poll(&busy, now) {
             Step::Quiesce => {
                 self.phase = Phase::Quiescing;
@@ -57,7 +58,7 @@ impl<I: Io + Processes> Master<I> {
         self.expire_probes(true, now);
         self.hear_out(now);
         let busy = self.cancel_all();
-        self.arm();
+        self.arm(now);
         match upgrade.poll(&busy, now) {
             Step::Wait | Step::Quiesce => {
                 let words = self.processes.values().filter_map(Process::next_deadline).min();

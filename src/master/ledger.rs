@@ -34,6 +34,8 @@ pub enum RefuseReason {
     PendingMax,
     /// It waited for a worker longer than `pending_timeout`.
     PendingTimeout,
+    /// No worker serves, and none would have come up within `pending_timeout`.
+    NoWorker,
     /// The master was out of descriptors.
     OutOfFds,
     /// The pool drains, and no worker could take it any more.
@@ -42,8 +44,8 @@ pub enum RefuseReason {
 
 impl RefuseReason {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::PendingMax, Self::PendingTimeout, Self::OutOfFds, Self::Draining];
+    pub const ALL: [Self; 5] =
+        [Self::PendingMax, Self::PendingTimeout, Self::NoWorker, Self::OutOfFds, Self::Draining];
 
     /// Its name in metrics and reports.
     #[must_use]
@@ -51,6 +53,7 @@ impl RefuseReason {
         match self {
             Self::PendingMax => "pending_max",
             Self::PendingTimeout => "pending_timeout",
+            Self::NoWorker => "no_worker",
             Self::OutOfFds => "master_out_of_fds",
             Self::Draining => "draining",
         }

@@ -8,6 +8,7 @@ pub mod answer;
 pub mod balancer;
 pub mod command;
 mod control;
+pub mod ends;
 pub mod epochs;
 mod handoff;
 mod handover;
@@ -20,6 +21,7 @@ pub mod probe;
 pub mod recycle;
 pub mod refuse;
 pub mod reload;
+pub mod restart;
 pub mod scale;
 mod shutdown;
 mod sockets;
@@ -46,6 +48,7 @@ use answer::{Answer, Asker};
 use balancer::{Balancer, Guard, Load};
 use command::Command;
 use control::Control;
+use ends::Ends;
 use ledger::Ledger;
 pub use ledger::{RefuseReason, Report, WORKER_DIED};
 use listeners::Listeners;
@@ -53,6 +56,7 @@ use operate::Operations;
 use pending::Pending;
 use probe::{Probe, Probes};
 use refuse::Refusals;
+use restart::{Intensity, Policy};
 use shutdown::Phase;
 use sockets::{Signals, Sockets};
 use std::collections::BTreeMap;
@@ -119,6 +123,8 @@ pub struct Master<I> {
     drain_timeout: Duration,
 
     workers: Workers,
+    intensity: Intensity,
+    ends: Ends,
     listeners: Listeners,
     pending: Pending,
     ledger: Ledger,
@@ -160,6 +166,8 @@ impl<I: Io + Processes> Master<I> {
         assert!(board.lines() / LINES_PER_WORKER >= workers, "three lines a worker");
         let mut listeners = Listeners::default();
         let sockets = Sockets::new(held, &mut listeners);
+        let mut table = Workers::new(workers, board.lines(), config.boot_timeout(), seed);
+        table.set_policy(Policy::new(config));
         let pending_max = usize::try_from(config.pending_max()).unwrap_or(usize::MAX);
         Self {
             io,
@@ -168,7 +176,9 @@ impl<I: Io + Processes> Master<I> {
             pid1,
             message_max: usize::try_from(config.message_max()).unwrap_or(usize::MAX),
             drain_timeout: config.drain_timeout(),
-            workers: Workers::new(workers, board.lines(), config.boot_timeout(), seed),
+            workers: table,
+            intensity: Intensity::default(),
+            ends: Ends::default(),
             listeners,
             pending: Pending::new(pending_max, config.pending_timeout()),
             ledger: Ledger::default(),
@@ -232,14 +242,15 @@ impl<I: Io + Processes> Master<I> {
         self.expire(now);
         self.count_idle();
         self.sweep(now);
-        self.dispatch();
+        self.give_up_waiting(now);
+        self.dispatch(now);
         self.promise();
         if self.balancer.take_panic() {
             (self.events)(&Event::BalancerPanicked);
         }
         self.post();
         self.advance(now);
-        self.arm();
+        self.arm(now);
         if self.phase == Phase::Quiescing {
             return self.quiesce(now);
         }
@@ -250,6 +261,7 @@ impl<I: Io + Processes> Master<I> {
         let (workers, listeners) = (self.workers.slots(), self.listeners.count());
         (self.events)(&Event::Started { workers, listeners });
         self.balancer.reset();
+        self.ends.oom(self.io.oom_kills());
         self.signals.read(&mut self.io);
         self.accepting.reserve = self.io.spare().ok();
         self.phase = Phase::Running;

@@ -6,6 +6,7 @@ use super::answer::{Answer, Asker, Field};
 use super::command::Command;
 use super::epochs::Epochs;
 use super::recycle::{Cause, Facts, Limits, Recycler};
+use super::restart::Policy;
 use super::scale::{self, Change, Scaling};
 use super::shutdown::Phase;
 use super::transact::{Kind, Running};
@@ -289,6 +290,7 @@ impl<I: Io + Processes> Master<I> {
         let count = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         self.drain_timeout = config.drain_timeout();
         self.workers.set_boot_timeout(config.boot_timeout());
+        self.workers.set_policy(Policy::new(&config));
         self.watchdog.set_timeout(config.watchdog_timeout());
         self.pending.set_limits(count(config.pending_max()), config.pending_timeout());
         self.refusals.set_linger(config.linger_timeout());

@@ -25,6 +25,12 @@ impl Pending {
         Self { queue: VecDeque::new(), max, timeout, paused: false }
     }
 
+    /// How long one waits at most.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Other limits, for those that wait already too.
     pub fn set_limits(&mut self, max: usize, timeout: Duration) {
         (self.max, self.timeout) = (max, timeout);

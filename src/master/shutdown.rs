@@ -174,7 +174,7 @@ impl<I: Io + Processes> Master<I> {
         if self.sockets.are_open() && self.listeners.are_idle() {
             self.sweep_all(now);
             self.sockets.close(&mut self.io);
-            self.dispatch();
+            self.dispatch(now);
         }
     }
 
@@ -206,15 +206,25 @@ impl<I: Io + Processes> Master<I> {
 
     /// Passes the control message that waits, unless a message is on its way.
     pub(super) fn pass_control(&mut self, line: u32) {
+        let resume = Message::resume(self.stamp());
+        let resume = resume.encode(CONTROL_MAX).expect("what a master says is short");
         if let Some(process) = self.processes.get_mut(&line)
             && process.passing.is_none()
+            && !process.abandoned
             && let Some(channel) = &process.channel
-            && let Some(control) = process.control.take()
+            && (process.control.is_some() || process.resume)
         {
             process.retry_at = None;
-            process.batch.bytes = control;
+            let (bytes, passing) = match process.control.take() {
+                Some(control) => (control, Passing::Control),
+                None => {
+                    process.resume = false;
+                    (resume, Passing::Resume)
+                }
+            };
+            process.batch.bytes = bytes;
             let batch = std::mem::take(&mut process.batch);
-            process.passing = Some(Passing::Control);
+            process.passing = Some(passing);
             let token = Token::new(Kind::Pass, line, process.generation);
             self.io.submit(token, Op::Pass(channel, batch));
         }

@@ -1,10 +1,11 @@
 //! Supervision: spawn, listen to the channel, kill, reap, join, bury.
 
 use super::Master;
+use super::ends::EndReason;
 use super::ledger::{self, Arrival};
 use super::mail::Post;
 use super::shutdown::{KILL_GRACE, Phase};
-use super::workers::{Action, Role, State, Wanted};
+use super::workers::{Action, Death, Role, State, Wanted};
 use crate::error::{Error, ErrorKind};
 use crate::event::{ChannelFault, Event, KillReason};
 use crate::io::{
@@ -41,6 +42,12 @@ pub(super) struct Process {
     pub(super) control: Option<Vec<u8>>,
     /// When to try it again.
     pub(super) retry_at: Option<Instant>,
+    /// It had no descriptors for all it was handed: what is in transit to it is taken back as soon
+    /// as nothing is being passed, and then it is told to go on.
+    pub(super) short: bool,
+    pub(super) resume: bool,
+    /// So many connections it can hold, as it turned out, until then.
+    pub(super) cap: Option<(u64, Instant)>,
     /// Connections it gave back for which it has not been promised room for others.
     pub(super) taken_back: u64,
     /// It was reaped.
@@ -61,6 +68,7 @@ type Mark = (u16, Instant, Option<Carried>);
 pub(super) enum Passing {
     Connections(Vec<Mark>),
     Control,
+    Resume,
 }
 
 impl Process {
@@ -70,19 +78,27 @@ impl Process {
 
     /// Whether connections may be passed to it now.
     pub(super) const fn may_pass(&self) -> bool {
-        self.passing.is_none() && self.control.is_none() && !self.abandoned && !self.dead
+        let says = self.control.is_some() || self.short || self.resume;
+        self.passing.is_none() && !says && !self.abandoned && !self.dead
+    }
+
+    /// Connections that it may hold now.
+    pub(super) fn room_for(&self, now: Instant) -> u64 {
+        let cap = self.cap.filter(|(_, until)| now < *until).map(|(cap, _)| cap);
+        cap.map_or(self.connections_max, |cap| cap.min(self.connections_max))
     }
 
     /// How many connections are in the kernel's hands.
     pub(super) fn passing(&self) -> usize {
         match &self.passing {
             Some(Passing::Connections(marks)) => marks.len(),
-            Some(Passing::Control) | None => 0,
+            Some(Passing::Control | Passing::Resume) | None => 0,
         }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        [self.retry_at, self.last_words].into_iter().flatten().min()
+        let lifted = self.cap.map(|(_, until)| until);
+        [self.retry_at, self.last_words, lifted].into_iter().flatten().min()
     }
 }
 
@@ -109,6 +125,9 @@ impl<I: Io + Processes> Master<I> {
             .filter(|(_, process)| due(process.retry_at) || due(process.last_words))
             .map(|(&line, _)| line)
             .collect();
+        for process in self.processes.values_mut() {
+            process.cap = process.cap.filter(|(_, until)| now < *until);
+        }
         for line in lines {
             self.pass_control(line);
             self.end_last_words(line);
@@ -192,6 +211,12 @@ impl<I: Io + Processes> Master<I> {
             MessageType::ConfigRead if role == Role::Check => self.config_read(&message, now),
             // It wakes us: the board says who reads its listeners now.
             MessageType::WorkerFull => {}
+            MessageType::WorkerShort => {
+                if let Some(process) = self.processes.get_mut(&line) {
+                    process.short = true;
+                }
+                self.take_back(line, now);
+            }
             MessageType::WorkerDraining => {
                 let kill_at = now.after(self.drain_timeout).after(KILL_GRACE);
                 self.workers.leaves(line, kill_at, now);
@@ -200,6 +225,7 @@ impl<I: Io + Processes> Master<I> {
             MessageType::ConnectionClosed | MessageType::WorkerMetrics => {}
             MessageType::Shutdown
             | MessageType::Serve
+            | MessageType::Resume
             | MessageType::Ping
             | MessageType::ConfigRead
             | MessageType::Reload
@@ -297,20 +323,47 @@ impl<I: Io + Processes> Master<I> {
         let pid = process.pid;
         let open = ledger::open_in(&self.board.line(line));
         if let Some(death) = self.workers.exited(line, exit, now) {
-            let (slot, uptime, asked) = (death.slot, death.uptime, death.asked);
-            if death.role != Role::Check {
-                (self.events)(&Event::WorkerExited { slot, pid, exit, uptime, open, asked });
-            }
-            if let Some(delay) = death.delay.filter(|delay| !delay.is_zero()) {
-                (self.events)(&Event::BackOff { slot, delay });
-            }
+            let panic = self.board.line(line).noted();
+            self.speak_of(&death, pid, exit, open, panic, now);
         }
         self.recover(line);
         self.join(line);
     }
 
-    /// What the dead worker had not received goes to others, before all that came later.
-    fn recover(&mut self, line: u32) {
+    /// Says how a worker ended and why, and what is made of it.
+    fn speak_of(
+        &mut self,
+        death: &Death,
+        pid: u32,
+        exit: Exit,
+        open: u64,
+        panic: String,
+        now: Instant,
+    ) {
+        let (slot, uptime, asked) = (death.slot, death.uptime, death.asked);
+        if death.role == Role::Check {
+            return;
+        }
+        let oom = exit == Exit::Signal(KILL, false) && self.ends.oom(self.io.oom_kills());
+        let reason = EndReason::new(exit, asked, death.killed, oom);
+        // One that hung was killed, but nobody had wanted it to end.
+        let wanted = asked && reason != EndReason::Killed(KillReason::Hung);
+        self.ends.add(slot, pid, reason, wanted, &panic);
+        (self.events)(&Event::WorkerExited { slot, pid, exit, reason, uptime, open, asked });
+        if !wanted && !panic.is_empty() {
+            (self.events)(&Event::LastPanic { slot, pid, panic });
+        }
+        if let Some(delay) = death.delay.filter(|delay| !delay.is_zero()) {
+            (self.events)(&Event::BackOff { slot, delay });
+        }
+        let workers = self.workers.active().count();
+        if !wanted && self.intensity.hit(workers, now) {
+            (self.events)(&Event::RestartStorm { workers });
+        }
+    }
+
+    /// What the worker has not received, and never will, goes to others, before what came later.
+    pub(super) fn recover(&mut self, line: u32) {
         let received = self.board.line(line).get(Counter::Received);
         for fd in self.ledger.settle(line, received) {
             self.io.close(fd);
@@ -380,12 +433,15 @@ impl<I: Io + Processes> Master<I> {
         } else {
             self.ledger.bury(line, &self.board.line(line));
         }
-        if let Some(pidfd) = self.processes.remove(&line).and_then(|process| process.pidfd) {
+        let process = self.processes.remove(&line);
+        let pid = process.as_ref().map_or(0, |process| process.pid);
+        if let Some(pidfd) = process.and_then(|process| process.pidfd) {
             self.io.close(pidfd);
         }
         if let Some((slot, reason)) = self.workers.forget(line)
             && life.as_ref().is_some_and(|life| life.role != Role::Check)
         {
+            self.ends.explain(slot, pid, &reason);
             (self.events)(&Event::WorkerBootFailed { slot, reason });
         }
         if let Some(life) = life {
@@ -406,5 +462,7 @@ impl<I: Io + Processes> Master<I> {
     }
 }
 
+/// SIGKILL (signal(7)).
+const KILL: i32 = 9;
 /// How long a dead worker's channel is listened to, at most.
 const LAST_WORDS: Duration = Duration::from_millis(100);

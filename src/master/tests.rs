@@ -16,6 +16,7 @@ use std::rc::Rc;
 use world::{Mode, Stage};
 
 const TERM: u32 = 15;
+const TTIN: u32 = 21;
 const KILLED: Exit = Exit::Signal(9, false);
 
 fn millis(count: u64) -> Duration {
@@ -118,6 +119,83 @@ fn what_a_dead_worker_had_not_received_goes_to_others_and_the_rest_is_cut() {
     let report = end(&mut stage);
     assert_eq!(report.cut.get(WORKER_DIED), Some(&has));
     assert_eq!((report.redispatched, report.served), (3, 8));
+}
+
+#[test]
+fn what_a_worker_has_no_descriptors_for_goes_to_others_and_nobody_dies() {
+    let mut stage = Stage::ready(Mode::Centralized, 2, &[]);
+    for _ in 0..2 {
+        for _ in 0..10 {
+            stage.connect(0);
+        }
+        stage.settle();
+    }
+    assert_eq!((stage.inbox(0), stage.inbox(1)), (10, 10), "two messages each");
+    stage.receive_short(0, 2);
+    stage.receive(1);
+    stage.settle();
+    // Three of its first message, and the second whole.
+    assert_eq!(stage.inbox(1), 8);
+    stage.receive(1);
+    stage.receive(0);
+    assert_eq!(stage.kernel.borrow().processes[0].heard, ["resume"]);
+    assert_eq!(stage.kernel.borrow().processes[0].has.len(), 2);
+    // It gets no more than it holds, until one of them ends or a while is over.
+    stage.connect(0);
+    stage.settle();
+    assert_eq!((stage.inbox(0), stage.inbox(1)), (0, 1));
+    stage.serve_one(0);
+    stage.connect(0);
+    stage.settle();
+    assert_eq!((stage.inbox(0), stage.inbox(1)), (1, 1));
+    stage.pass_time(millis(100));
+    for _ in 0..4 {
+        stage.connect(0);
+    }
+    stage.settle();
+    assert_eq!((stage.inbox(0), stage.inbox(1)), (5, 1), "it has fewer");
+    let log = stage.log().join("\n");
+    assert_eq!(log.matches("worker out of file descriptors: slot=0 pid=100 open=2").count(), 1);
+    stage.signal(TERM);
+    let report = end(&mut stage);
+    assert_eq!((report.served, report.accepted, report.redispatched), (26, 26, 8));
+    assert!(report.is_clean());
+}
+
+#[test]
+fn who_was_killed_for_want_of_memory_is_told_from_who_was_killed() {
+    let mut stage = Stage::ready(Mode::Centralized, 2, &[]);
+    stage.die(0, KILLED);
+    stage.settle();
+    stage.kernel.borrow_mut().oom_kills = 1;
+    stage.die(1, KILLED);
+    stage.settle();
+    let log = stage.log().join("\n");
+    assert!(log.contains("worker died: slot=0 pid=100 signal 9 (SIGKILL), "), "{log}");
+    let line = "worker died: slot=1 pid=101 killed by the kernel: out of memory, ";
+    assert!(log.contains(line), "{log}");
+    stage.signal(TERM);
+    end(&mut stage);
+}
+
+#[test]
+fn without_hope_for_a_worker_clients_are_told_at_once() {
+    let options = [("auto_restart", "false"), ("pending_timeout", "60s")];
+    let mut stage = Stage::ready(Mode::Centralized, 1, &options);
+    stage.die(0, KILLED);
+    stage.settle();
+    let client = stage.connect(0);
+    stage.settle();
+    assert!(stage.kernel.borrow().refused.contains(&client));
+    stage.signal(TTIN);
+    stage.settle();
+    stage.say_ready(1);
+    stage.connect(0);
+    stage.settle();
+    assert_eq!(stage.inbox(1), 1, "a command fills the slot");
+    stage.signal(TERM);
+    let report = end(&mut stage);
+    assert_eq!(report.refused.get("no_worker"), Some(&1));
 }
 
 #[test]
@@ -401,7 +479,7 @@ fn when_no_worker_comes_up_the_master_ends_with_their_reasons() {
     let error = stage.master.finish().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WorkersFailed);
     let want = "no worker came up: slot 0: no\\ndisk; \
-                slot 1: signal 11, core dumped before READY [workers_failed]";
+                slot 1: signal 11 (SIGSEGV), core dumped before READY [workers_failed]";
     assert_eq!(error.to_string(), want);
 }
 

@@ -3,7 +3,7 @@
 use super::Master;
 use super::watchdog::{Action, Facts};
 use super::workers::{Life, Role, State};
-use crate::event::{Event, KillReason};
+use crate::event::{Event, Hang, KillReason};
 use crate::io::{Instant, Io, Processes, RunState, Signal};
 use crate::ipc::message::Message;
 use crate::stats::Counter;
@@ -73,12 +73,13 @@ impl<I: Io + Processes> Master<I> {
             Action::Avoid => {
                 self.workers.set_late(line, true);
                 let rescued = self.take_back_unseen(line);
-                (self.events)(&Event::WorkerLate { slot, pid, rescued });
+                let hang = Hang::Late { rescued };
+                (self.events)(&Event::WorkerHang { slot, pid, hang });
             }
             Action::Welcome => {
                 self.workers.set_late(line, false);
                 self.reinstate(line);
-                (self.events)(&Event::WorkerBack { slot, pid });
+                (self.events)(&Event::WorkerHang { slot, pid, hang: Hang::Back });
             }
             Action::Report => {
                 let counters = self.board.line(line);
@@ -87,14 +88,15 @@ impl<I: Io + Processes> Master<I> {
                 let state = facts.usage.map_or(RunState::Waiting, |usage| usage.state).name();
                 let cpu = facts.usage.map_or(Duration::ZERO, |usage| usage.cpu);
                 let open = counters.open();
-                (self.events)(&Event::WorkerHangs { slot, pid, state, cpu, open, active });
+                let hang = Hang::Known { state, cpu, open, active };
+                (self.events)(&Event::WorkerHang { slot, pid, hang });
             }
             Action::Abort => {
                 // One that is gone is reaped; one that ignores it is killed.
                 if let Some(pidfd) = &process.pidfd {
                     let _ = self.io.signal(pidfd, Signal::Abort);
                 }
-                (self.events)(&Event::WorkerAborted { slot, pid });
+                (self.events)(&Event::WorkerHang { slot, pid, hang: Hang::Aborted });
             }
             Action::Kill => self.workers.kill_for(line, KillReason::Hung, now),
         }

@@ -93,7 +93,8 @@ impl Watchdog {
             return;
         }
         self.watched.entry(line).or_default().asleep = false;
-        self.next_look.get_or_insert(now.after(self.period()));
+        let next = now.after(self.period());
+        self.next_look = self.next_look.or(Some(next));
     }
 
     /// When to look.

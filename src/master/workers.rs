@@ -5,16 +5,15 @@
 //! board, which no two lives share, so that a slot may have an old and a new one at a time.
 
 mod action;
-mod jitter;
 mod saved;
 mod succession;
 
 pub use action::{Action, Death};
 pub use succession::{Role, Wanted};
 
+use super::restart::{Failure, Jitter, Policy, Restarts};
 use crate::event::KillReason;
 use crate::io::{Exit, Instant, Purpose};
-use jitter::Jitter;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -74,6 +73,7 @@ pub struct Workers {
     lives: BTreeMap<u32, Life>,
     lines: u32,
     boot_timeout: Duration,
+    policy: Policy,
     jitter: Jitter,
     /// Whether any worker ever was ready.
     came_up: bool,
@@ -89,9 +89,7 @@ struct Slot {
     next: Next,
     /// Who is to succeed the one in it.
     candidate: Option<Candidate>,
-    /// Deaths in a row, none of them after a healthy run.
-    failures: u32,
-    last_delay: Duration,
+    restarts: Restarts,
     /// Boots that failed in a row, and why the last one did.
     boot_failures: u32,
     boot_failure: Option<String>,
@@ -126,6 +124,7 @@ impl Workers {
             lives: BTreeMap::new(),
             lines,
             boot_timeout,
+            policy: Policy::default(),
             jitter: Jitter(seed),
             came_up: false,
             stopping: false,
@@ -213,9 +212,9 @@ impl Workers {
 
     /// The kernel would not fork: it is asked again after the delay that this returns.
     pub fn spawn_refused(&mut self, slot: u32, now: Instant) -> Duration {
-        self.slots[slot as usize].failures += 1;
-        let delay = self.back_off(slot);
-        self.slots[slot as usize].next = Next::Spawn(now.after(delay));
+        let entry = &mut self.slots[slot as usize];
+        let delay = entry.restarts.failed(Failure::Refused, now, self.policy, &mut self.jitter);
+        entry.next = Next::Spawn(now.after(delay));
         delay
     }
 
@@ -226,6 +225,10 @@ impl Workers {
         life.ready_at = Some(now);
         life.deadline = None;
         self.came_up = true;
+        let entry = &mut self.slots[life.slot as usize];
+        if entry.next == Next::Life(line) {
+            entry.restarts.ready();
+        }
         Some(now.since(life.born))
     }
 
@@ -272,7 +275,8 @@ impl Workers {
         };
         let entry = &mut self.slots[life.slot as usize];
         if entry.next == Next::Life(line) {
-            entry.next = if self.stopping { Next::Never } else { Next::Spawn(now) };
+            let follows = self.policy.auto && !self.stopping;
+            entry.next = if follows { Next::Spawn(now) } else { Next::Never };
         }
     }
 
@@ -307,50 +311,37 @@ impl Workers {
     /// It was reaped. Its line stays taken until `forget`.
     pub fn exited(&mut self, line: u32, exit: Exit, now: Instant) -> Option<Death> {
         let life = self.lives.get_mut(&line).filter(|life| life.state != State::Dead)?;
+        let killed = life.deadline.take().filter(|_| life.state == State::Killed);
+        let killed = killed.map(|(_, reason)| reason);
         life.state = State::Dead;
         life.exit = Some(exit);
-        life.deadline = None;
         let booting = life.ready_at.is_none();
         if booting && !life.asked {
             life.boot_failure.get_or_insert_with(|| format!("{exit} before READY"));
         }
         let (slot, asked, uptime) = (life.slot, life.asked, now.since(life.born));
         let role = life.role;
-        let served = life.ready_at.map_or(Duration::ZERO, |ready| now.since(ready));
-        let delay = self.follow(slot, line, served, now);
-        Some(Death { slot, uptime, asked, booting, delay, role })
+        let failure = life.ready_at.map_or(Failure::Boot, |ready| Failure::Crash(now.since(ready)));
+        let delay = self.follow(slot, line, failure, now);
+        Some(Death { slot, uptime, asked, killed, booting, delay, role })
     }
 
     /// Who follows the life on this line in its slot, and when.
-    fn follow(&mut self, slot: u32, line: u32, served: Duration, now: Instant) -> Option<Duration> {
+    fn follow(&mut self, slot: u32, line: u32, failure: Failure, now: Instant) -> Option<Duration> {
         let entry = &mut self.slots[slot as usize];
         if entry.next != Next::Life(line) {
             return None;
         }
+        entry.next = Next::Never;
         if self.stopping {
-            entry.next = Next::Never;
             return None;
         }
-        if served >= HEALTHY_RUN.max(entry.last_delay * HEALTHY_DELAYS) {
-            entry.failures = 0;
+        let delay = entry.restarts.failed(failure, now, self.policy, &mut self.jitter);
+        if !self.policy.auto {
+            return None;
         }
-        let delay = self.back_off(slot);
-        let entry = &mut self.slots[slot as usize];
-        entry.failures += 1;
         entry.next = Next::Spawn(now.after(delay));
         Some(delay)
-    }
-
-    /// At once after the first failure; then 50 ms, doubling to 1 s, each between half and whole so
-    /// that slots which died together do not come back together.
-    fn back_off(&mut self, slot: u32) -> Duration {
-        let entry = &mut self.slots[slot as usize];
-        let whole = match entry.failures {
-            0 => Duration::ZERO,
-            failures => (BACK_OFF * (1 << (failures - 1).min(16))).min(BACK_OFF_MAX),
-        };
-        entry.last_delay = self.jitter.half_to_whole(whole);
-        entry.last_delay
     }
 
     /// All its operations have ended: the line is free. Gives back why its boot failed, if it did.
@@ -388,7 +379,8 @@ impl Workers {
         if self.came_up || self.stopping {
             return None;
         }
-        let gave_up = |slot: &Slot| slot.boot_failures >= BOOT_TRIES;
+        let tries = if self.policy.auto { BOOT_TRIES } else { 1 };
+        let gave_up = |slot: &Slot| slot.boot_failures >= tries;
         self.slots
             .iter()
             .map(|slot| slot.boot_failure.as_deref().filter(|_| gave_up(slot)))
@@ -430,14 +422,13 @@ impl Workers {
 }
 
 impl Slot {
-    const fn new(next: Next, epoch: u32) -> Self {
+    fn new(next: Next, epoch: u32) -> Self {
         Self {
             generation: 0,
             epoch,
             next,
             candidate: None,
-            failures: 0,
-            last_delay: Duration::ZERO,
+            restarts: Restarts::default(),
             boot_failures: 0,
             boot_failure: None,
         }
@@ -473,12 +464,6 @@ impl Life {
 
 /// Failed boots of every slot after which a pool that never served gives up.
 pub const BOOT_TRIES: u32 = 3;
-/// A run after READY that makes a slot's next failure its first.
-const HEALTHY_RUN: Duration = Duration::from_secs(1);
-/// The same, in delays: who waited a second must serve ten.
-const HEALTHY_DELAYS: u32 = 10;
-const BACK_OFF: Duration = Duration::from_millis(50);
-const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 /// How long a worker whose channel is gone may take to exit: its own drain in that case takes a
 /// second, and ends with a cut and an exit that must not race with our KILL.
 const CHANNEL_GRACE: Duration = Duration::from_millis(1500);

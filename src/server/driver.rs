@@ -23,7 +23,7 @@ impl<P: Protocol> Driver<P> {
     }
 
     /// Sends what is to be sent, sleeps until something happens or `until`, and handles it. Mail is
-    /// left to the caller, who takes it before every pass.
+    /// left to the caller, who takes it before every pass; while there is some, nobody sleeps.
     ///
     /// Answers whether anything had completed.
     pub(crate) fn pass(&mut self, until: Option<Instant>) -> bool {
@@ -38,15 +38,18 @@ impl<P: Protocol> Driver<P> {
         any
     }
 
-    /// The next of what other threads sent. Wakes are done here.
-    pub(crate) fn mail(&mut self) -> Option<Mail> {
-        while let Some(mail) = self.mailbox.pop() {
-            match mail {
-                Mail::Wake(token) => self.worker.resume(token),
-                Mail::Answer(..) | Mail::Finished(_) => return Some(mail),
+    /// What has been sent until now. Wakes are done here; who wakes itself meanwhile has its turn
+    /// after the next pass, so that it lets all others have theirs.
+    pub(crate) fn mail(&mut self) -> Vec<Mail> {
+        let mut others = Vec::new();
+        for _ in 0..self.mailbox.len() {
+            match self.mailbox.pop() {
+                Some(Mail::Wake(token)) => self.worker.resume(token),
+                Some(mail) => others.push(mail),
+                None => break,
             }
         }
-        None
+        others
     }
 
     /// Sees to it that the ring's descriptor becomes readable when the next deadline comes.

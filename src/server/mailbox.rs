@@ -78,6 +78,10 @@ impl Mailbox {
         self.mail.pop()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.mail.len()
+    }
+
     /// Before the loop sleeps: whether it may. What is pushed after this rings.
     pub(crate) fn may_sleep(&self, place: u8) -> bool {
         self.place.store(place, Ordering::SeqCst);

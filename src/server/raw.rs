@@ -173,7 +173,7 @@ impl Raw {
         let mut driver = Driver::new(born.speak(raw), mailbox);
         loop {
             let mut until = None;
-            while let Some(mail) = driver.mail() {
+            for mail in driver.mail() {
                 let Mail::Finished(is_whole) = mail else { continue };
                 // There is room again, or the drain is over.
                 until = Some(Instant::default());

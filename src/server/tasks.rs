@@ -200,7 +200,8 @@ impl<F: AsyncHandler + 'static> Async<F> {
         let handler = Self { make, mailbox: Arc::clone(&mailbox) };
         let mut driver = Driver::new(born.http(handler), mailbox);
         loop {
-            while driver.mail().is_some() {}
+            // Nobody sends a future anything but a wake.
+            drop(driver.mail());
             if driver.worker.is_done() {
                 return Ok(());
             }

@@ -116,12 +116,11 @@ impl State {
                 }
                 Err(_) => {
                     message.truncated = true;
-                    self.processes[pid].truncated = true;
-                    // What a worker gave back and we have no room for is lost with its message. A
-                    // worker that lost some trusts its channel no more, and has a second to finish.
-                    if self.processes[pid].parent.is_some() {
-                        self.excuse(pid);
-                    } else if let Some(connection) = self.connection(file) {
+                    // What a worker gave back and the master has no room for is lost with its
+                    // message. What a worker has no room for, the master has copies of.
+                    if self.processes[pid].parent.is_none()
+                        && let Some(connection) = self.connection(file)
+                    {
                         self.excused.insert(connection);
                     }
                     self.release(file);

@@ -80,8 +80,8 @@ impl State {
         let waiting = back.saturating_sub(process.given);
         let held = self.streams(pid);
         let balanced = closed == by_reason
-            && (process.truncated || adopted == process.taken)
-            && (process.truncated || received == process.received)
+            && adopted == process.taken
+            && received == process.received
             && (open..=open + waiting).contains(&held);
         if balanced {
             return Ok(());

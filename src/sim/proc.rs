@@ -28,8 +28,6 @@ pub(super) struct Process {
     /// Connections that it gave back to the master.
     pub(super) given: u64,
     pub(super) taken: u64,
-    /// A message of its channel came cut.
-    pub(super) truncated: bool,
     /// Its line on the board.
     pub(super) line: Option<u32>,
     pub(super) parent: Option<ProcessId>,
@@ -123,7 +121,6 @@ impl State {
             received: 0,
             given: 0,
             taken: 0,
-            truncated: false,
             line: None,
             parent,
             reaped: false,
@@ -169,9 +166,24 @@ impl State {
         }
         let careful = !adopted || entry.given || self.is_shut(file);
         assert!(careful, "a copy may live on: shut down before you close");
+        if let Some(order) = entry.received.filter(|_| !adopted) {
+            self.leave(pid, order);
+        }
         let connection = self.connection(file);
         self.note(pid, connection, format_args!("close"));
         self.release(file);
+    }
+
+    /// A worker closes what it was handed and has not counted: it never had that.
+    fn leave(&mut self, pid: ProcessId, order: u64) {
+        let process = &mut self.processes[pid];
+        if process.parent.is_some() {
+            process.received -= 1;
+            process.taken -= 1;
+            for later in process.fds.iter_mut().flatten().filter_map(|e| e.received.as_mut()) {
+                *later -= u64::from(*later > order);
+            }
+        }
     }
 
     pub(super) fn spawn(
@@ -327,7 +339,7 @@ impl State {
 
     /// The connections that die with a worker: what it accepted by itself, and what it was handed
     /// and has counted. All others are the master's to give to somebody else.
-    pub(super) fn excuse(&mut self, pid: ProcessId) {
+    fn excuse(&mut self, pid: ProcessId) {
         let Some(line) = self.line(pid) else { return };
         let counted = line.get(Counter::Received);
         for entry in self.processes[pid].fds.iter().flatten() {

@@ -31,6 +31,7 @@
 #![expect(unsafe_code, reason = "the one folder that talks to the kernel; see its argument above")]
 
 mod buffers;
+pub mod cgroup;
 pub mod clock;
 mod connect;
 pub mod cpu;

@@ -331,10 +331,11 @@ pub fn kill_group(leader: u32) {
     unsafe { libc::kill(-leader.cast_signed(), libc::SIGKILL) };
 }
 
-/// Asks the kernel for this signal when the parent dies (TERM drains a worker); `false` if `parent`
-/// is dead already. Call it after privileges were dropped: a change of user clears it (prctl(2)).
-/// It means the parent's *thread*, so only a parent with one thread gives it a meaning. The
-/// channel's end-of-file is the second, independent sign.
+/// Asks the kernel for this signal when the parent dies; `false` if `parent` is dead already: then
+/// no signal comes. TERM drains, and is worth nothing to a process that does not look; KILL ends
+/// it. Call it after privileges were dropped: a change of user clears it (prctl(2)). It means
+/// the parent's *thread*, so only a parent with one thread gives it a meaning. The channel's
+/// end-of-file is the second, independent sign.
 ///
 /// # Errors
 ///

@@ -4,7 +4,7 @@ use super::errno::Failed;
 use super::owned;
 use super::process::{self, Forked};
 use super::ring::Ring;
-use super::{privilege, socket, watch};
+use super::{cgroup, privilege, socket, watch};
 use crate::io::{Child, Errno, Exit, Fd, Processes, Signal, Usage, WorkerPlan};
 
 impl Processes for Ring {
@@ -73,6 +73,10 @@ impl Processes for Ring {
 
     fn memory(&mut self, pid: u32, shared_out: bool) -> Option<u64> {
         process::memory(pid, shared_out)
+    }
+
+    fn oom_kills(&mut self) -> Option<u64> {
+        cgroup::oom_kills()
     }
 
     fn usage(&mut self, pid: u32) -> Option<Usage> {

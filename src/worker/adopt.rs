@@ -1,6 +1,6 @@
 //! The first part of a turn: what the master handed over, what our own listeners hold.
 
-use super::{CHANNEL, Connection, NOT_DIRTY, Phase, Worker};
+use super::{CHANNEL, Connection, NOT_DIRTY, Phase, Short, Worker};
 use super::{Drain, InFlight, Step, Timer, drain};
 use crate::io::{Completion, Errno, ErrnoClass, Fd, Io, Kind, Message, Op, Owned, Token};
 use crate::ipc::board::WorkerState;
@@ -135,22 +135,37 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     }
 
     fn on_handoff(&mut self, message: Message) {
-        let header = Handoff::decode(&message.bytes);
-        match header {
-            Ok(header) if header.entries().len() == message.fds.len() && !message.truncated => {
-                let count = message.fds.len() as u64;
-                if !self.line.claim(count) {
-                    // The master did not wait for us: they are others' by now, who go on with them.
-                    return self.drop_fds(message.fds);
-                }
-                self.line.add(Counter::Received, count);
-                for (fd, &(listener, carried)) in message.fds.into_iter().zip(header.entries()) {
-                    self.adopt(fd, listener, true, carried);
-                }
-            }
+        let header = match Handoff::decode(&message.bytes) {
+            Ok(header) => header,
             // The master's copies are what saves these connections: it hands them to others when
             // this worker ends, which it does now, because the channel is not to be trusted.
-            _ => self.lose_master(message),
+            Err(_) => return self.lose_master(message),
+        };
+        let (came, said) = (message.fds.len(), header.entries().len());
+        if came > said || (came < said) != message.truncated {
+            return self.lose_master(message);
+        }
+        // Unclaimed: the master did not wait for us, and they are others' by now.
+        if !self.line.claim(said as u64) || self.short != Short::No {
+            return self.drop_fds(message.fds);
+        }
+        self.line.add(Counter::Received, came as u64);
+        for (fd, &(listener, carried)) in message.fds.into_iter().zip(header.entries()) {
+            self.adopt(fd, listener, true, carried);
+        }
+        // The kernel installs the first ones as far as there are descriptors.
+        if came < said {
+            self.line.add(Counter::OutOfFds, 1);
+            self.short = Short::ToTell;
+        }
+    }
+
+    /// Of the last handoff only the first ones came: the master takes the others back, and all that
+    /// it has passed since.
+    pub(super) fn tell_short(&mut self) {
+        if self.short == Short::ToTell && !self.passing {
+            self.short = Short::Telling;
+            self.say(&Control::worker_short(self.slot, self.stamp()));
         }
     }
 
@@ -162,6 +177,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
                 self.begin_drain(time, control.hands_back());
             }
             Ok(control) if control.kind == MessageType::Serve => self.waits = false,
+            Ok(control) if control.kind == MessageType::Resume => self.short = Short::No,
             // What a newer master says and we do not know is no reason to stop serving.
             Ok(_) | Err(_) => {}
         }

@@ -15,8 +15,13 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         self.tell(Key::from(token), Event::Resume);
     }
 
-    /// Serves one more connection, that did not come from the pool's listeners.
+    /// Serves one more connection, that did not come from the pool's listeners. A worker that has
+    /// drained closes it.
     pub fn add(&mut self, fd: Fd) {
+        if self.ended {
+            return self.io.close(fd);
+        }
+        self.now = self.io.now();
         // As if it had come to the pool's first address.
         self.adopt(fd, 0, false, None);
     }

@@ -133,6 +133,29 @@ struct Listener {
     left_over: bool,
 }
 
+/// Whether a handoff found too few descriptors. Until the master says `resume` it has copies of all
+/// that it hands over, so nothing of that is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Short {
+    #[default]
+    No,
+    /// The master is to be told.
+    ToTell,
+    /// That is on its way.
+    Telling,
+    /// It knows.
+    Told,
+}
+
+impl Short {
+    /// A message has left, or not.
+    fn told(&mut self, sent: bool) {
+        if *self == Self::Telling {
+            *self = if sent { Self::Told } else { Self::ToTell };
+        }
+    }
+}
+
 /// The process that serves.
 #[derive(Debug)]
 pub struct Worker<I: Io, P: Protocol> {
@@ -173,6 +196,7 @@ pub struct Worker<I: Io, P: Protocol> {
     post: Option<mail::Post>,
     /// The master knows that we have no room.
     told_full: bool,
+    short: Short,
     /// Somebody else than the master told us to drain, and it does not know.
     leaving: bool,
     log: Log,
@@ -223,6 +247,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             passing: false,
             post: None,
             told_full: false,
+            short: Short::default(),
             leaving: false,
             log: Log { file: parts.access_log, is_writing: false },
             back: HandBack::default(),
@@ -278,6 +303,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         self.rearm_starved();
         self.arm_listeners();
         self.tell_leaving();
+        self.tell_short();
         self.send_mail();
         self.write_log();
         self.line.note_activity(self.now.as_nanos());
@@ -381,5 +407,6 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         let _ = self.io.reclaim(completion.token);
         // A master that is gone says so by its end-of-file; one that has no room is told again.
         self.told_full &= completion.result.is_ok();
+        self.short.told(completion.result.is_ok());
     }
 }

@@ -78,7 +78,8 @@ fn handlers() -> SignalManager {
     signals
 }
 
-/// How a worker boots is the text of the file of manners: `fail`, `hang`, or nothing.
+/// How a worker boots is the text of the file of manners: `fail`, `hang`, `panic`, or
+/// nothing.
 pub(crate) fn boot(
     worker: &WorkerInfo,
     manners: &PathBuf,
@@ -86,6 +87,7 @@ pub(crate) fn boot(
     match fs::read_to_string(manners).unwrap_or_default().trim() {
         "fail" => return Err(format!("no database for slot {}", worker.slot())),
         "hang" => std::thread::park(),
+        "panic" => panic!("no disk for slot {}", worker.slot()),
         _ => {}
     }
     Ok(|request: &Request<'_>, response: &mut Response| match request.path() {

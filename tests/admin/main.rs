@@ -23,6 +23,7 @@ mod privileges;
 #[expect(dead_code, reason = "tests/process needs more of it")]
 #[path = "../process/raw.rs"]
 mod raw;
+mod restarts;
 #[expect(dead_code, reason = "tests/process needs more of it")]
 #[path = "../process/server.rs"]
 mod server;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         spawned::CASES,
         signals::CASES,
         privileges::CASES,
+        restarts::CASES,
     ];
     let cases: Vec<Case> = groups.into_iter().flatten().copied().collect();
     run(&cases)

@@ -37,6 +37,8 @@ const PROOFS: &[(&str, fn())] = &[
     ("rate_limit", rate_limit),
     ("rate_window", rate_window),
     ("rate_clients", rate_clients),
+    ("restart_delay", restart_delay),
+    ("auto_restart", auto_restart),
     ("no_new_privs", no_new_privs),
     ("pin_cpus", pin_cpus),
 ];
@@ -678,4 +680,48 @@ fn pin_cpus() {
     assert!(cpus("--pin-cpus true").parse::<u32>().is_ok(), "one CPU");
     let ours = std::fs::read_to_string("/proc/self/status").unwrap();
     assert!(ours.contains(&format!("Cpus_allowed_list:\t{}\n", cpus(""))), "all of ours");
+}
+
+/// How long the slot of a killed worker stays empty.
+fn empty_for(options: &str) -> Duration {
+    let server = Server::start(options);
+    let killed = server.worker_pids();
+    let began = Stopwatch::start();
+    server.signal("KILL", killed[0]);
+    loop {
+        let now = server.worker_pids();
+        if now.iter().any(|pid| !killed.contains(pid)) {
+            return began.elapsed();
+        }
+        assert!(began.elapsed() < PATIENCE, "nobody follows {killed:?}");
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn restart_delay() {
+    let waited = empty_for("--workers 1 --restart-delay 700ms");
+    assert!(waited >= Duration::from_millis(700), "{waited:?}");
+    let at_once = empty_for("--workers 1");
+    assert!(at_once < Duration::from_millis(500), "{at_once:?}");
+}
+
+/// Without a worker, and without hope for one, whoever comes is told at once.
+#[test]
+fn auto_restart() {
+    let server = Server::start("--workers 2 --auto-restart false --pending-timeout 60s");
+    for left in [1, 0] {
+        server.signal("KILL", server.worker_pids()[0]);
+        let began = Stopwatch::start();
+        while server.worker_pids().len() > left {
+            assert!(began.elapsed() < PATIENCE, "{:?}", server.worker_pids());
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        let reply = server.get("/");
+        let want = if left > 0 { (200, None) } else { (503, Some("1")) };
+        assert_eq!((reply.status, reply.header("retry-after")), want, "{reply:?}");
+    }
+    assert!(server.worker_pids().is_empty());
+    let (code, log) = server.stop();
+    assert_eq!(code, Some(0), "{log}");
 }

@@ -8,8 +8,10 @@ use ringfort::server::tasks::{Call, Sender, sleep};
 use ringfort::server::{Pending, RequestId, Server, Ticket};
 use ringfort::{Config, Error, Pool};
 use std::cell::Cell;
+use std::fs::File;
 use std::future::poll_fn;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
@@ -143,6 +145,12 @@ impl Answers {
                 return;
             }
             "/add" => return add(server, id),
+            "/add-bad" => add_bad(server),
+            "/add-late" => {
+                // Longer than a head may take.
+                thread::park_timeout(Duration::from_millis(400));
+                return add(server, id);
+            }
             "/stop" => {
                 server.stop();
                 "stopping".to_owned()
@@ -187,6 +195,17 @@ fn add(server: &mut Server, id: RequestId) {
         let body = text.rsplit("\r\n\r\n").next().unwrap_or_default().to_owned();
         ticket.answer(move |response| response.text(body));
     });
+}
+
+/// What is no connection, or none any more: none of it harms.
+fn add_bad(server: &mut Server) -> String {
+    server.add_connection(File::open("/dev/null").expect("it is there"));
+    server.add_connection(TcpListener::bind("127.0.0.1:0").expect("a port"));
+    server.add_connection(UdpSocket::bind("127.0.0.1:0").expect("a port"));
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    drop(ours);
+    server.add_connection(theirs);
+    "added".to_owned()
 }
 
 fn plain_loop(worker_id: u32, server: &mut Server) {
@@ -350,6 +369,15 @@ async fn answer(mut call: Call, shared: Rc<Shared>) -> Result<Response, String> 
             })
             .await;
             response.text("let through");
+        }
+        // Gives way again and again, until another future lets it through.
+        "/yield" => {
+            poll_fn(|context| {
+                context.waker().wake_by_ref();
+                if shared.open.get() { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            response.text("gave way");
         }
         "/open" => {
             shared.open.set(true);

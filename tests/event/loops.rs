@@ -21,6 +21,8 @@ pub(crate) const CASES: &[Case] = &[
     ("loops::poll::deadlines_wake_the_descriptor", || deadlines("poll")),
     ("loops::plain::a_connection_from_elsewhere_is_served", || added("loop")),
     ("loops::poll::a_connection_from_elsewhere_is_served", || added("poll")),
+    ("loops::plain::what_is_no_connection_does_no_harm", || bad_sockets("loop")),
+    ("loops::poll::what_is_no_connection_does_no_harm", || bad_sockets("poll")),
     ("loops::bodies_and_panics", bodies_and_panics),
     ("loops::plain::a_drain_answers_what_is_owed", || drain("loop")),
     ("loops::poll::a_drain_answers_what_is_owed", || drain("poll")),
@@ -167,6 +169,24 @@ fn added(kind: &str) {
     in_both_modes(kind, "", |server| {
         assert_eq!(server.connect().get("/add").unwrap().text(), "GET /added 0");
     });
+}
+
+fn bad_sockets(kind: &str) {
+    for mode in ["shared", "centralized"] {
+        let mut server = start(kind, mode, "--head-timeout 300ms --idle-timeout 300ms");
+        let before = server.workers();
+        let mut client = server.connect();
+        for _ in 0..3 {
+            assert_eq!(client.get("/add-bad").unwrap().text(), "added");
+        }
+        // Its time begins when it is added.
+        assert_eq!(client.get("/add-late").unwrap().text(), "GET /added 0");
+        assert!(client.is_closed(), "idle");
+        assert_eq!(server.workers(), before);
+        signal(server.pid(), libc::SIGTERM);
+        assert_eq!(server.exit_code(PATIENCE), Some(0), "{}", server.log());
+        server.books().check();
+    }
 }
 
 fn bodies_and_panics() {

@@ -18,6 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     ("tasks::pipelined_futures_answer_in_order", pipelined),
     ("tasks::h15_what_went_wrong_inside_is_not_told_outside", h15),
     ("tasks::a_worker_that_leaves_ends_with_its_last_answer", a_worker_that_leaves),
+    ("tasks::who_gives_way_lets_others_have_their_turn", who_gives_way),
     ("tasks::a_panic_anywhere_costs_one_connection", a_panic_anywhere),
     ("tasks::a_drain_waits_for_futures", a_drain_waits_for_futures),
 ];
@@ -161,6 +162,21 @@ fn h15() {
             assert!(!reply.head.contains("hunter2"));
         }
         assert_eq!(server.connect().get("/").unwrap().status, 200);
+    });
+}
+
+fn who_gives_way() {
+    in_both_modes("async", "", |server| {
+        let mut yields: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+        for client in &mut yields {
+            client.ask("/yield").unwrap();
+        }
+        assert!(yields[0].is_silent_for(Duration::from_millis(50)));
+        assert_eq!(server.connect().get("/sleep?ms=5").unwrap().text(), "slept");
+        assert_eq!(server.connect().get("/open").unwrap().text(), "open");
+        for client in &mut yields {
+            assert_eq!(client.reply().unwrap().text(), "gave way");
+        }
     });
 }
 

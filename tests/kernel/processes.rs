@@ -152,7 +152,7 @@ fn dies_with_its_parent() {
 
 fn parent_dead_already() {
     let stranger = process::parent_id();
-    let child = spawn(|| i32::from(process::die_with(stranger, Signal::Term).unwrap()));
+    let child = spawn(|| i32::from(process::die_with(stranger, Signal::Kill).unwrap()));
     assert_eq!(wait(&child), Exit::Code(0), "the parent is not the one expected");
 }
 

@@ -8,11 +8,15 @@ fn compare(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ringfort")).arg("compare").args(args).output().unwrap()
 }
 
-/// The example that computes so much for each answer; `cargo test` has built it too.
-fn burn(steps: u32) -> String {
+/// An example of this build, which `cargo test` has made too.
+fn example(name: &str) -> std::path::PathBuf {
     let tests = std::env::current_exe().unwrap();
-    let folder = tests.parent().and_then(|deps| deps.parent()).unwrap().join("examples");
-    format!("{} 127.0.0.1:{{port}} {steps}", folder.join("burn").display())
+    tests.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(name)
+}
+
+/// The one that computes so much for each answer.
+fn burn(steps: u32) -> String {
+    format!("{} 127.0.0.1:{{port}} {steps}", example("burn").display())
 }
 
 const SHORT: [&str; 9] =
@@ -48,10 +52,10 @@ fn a_against_a_gets_no_verdict() {
 
 #[test]
 fn a_planted_slowdown_is_found() {
-    let (code, value) = compared(&burn(10_000), &burn(30_000));
+    let (code, value) = compared(&burn(10_000), &burn(100_000));
     assert_eq!(verdicts(&value)[0], ("server CPU a request", "B is worse"), "{value:#}");
     let change = value["figures"][0]["change"].as_f64().unwrap();
-    assert!((0.2..4.0).contains(&change), "{change}");
+    assert!((0.5..20.0).contains(&change), "{change}");
     assert_eq!(code, Some(3), "{value:#}");
 }
 
@@ -81,4 +85,17 @@ fn what_is_no_server_is_said() {
     assert!(code == Some(1) && line.contains("ended before it listened"), "{code:?} {line}");
     let (code, line) = said("/no/such/program {port}");
     assert!(code == Some(1) && line.contains("No such file"), "{code:?} {line}");
+}
+
+#[test]
+fn a_bench_of_ones_own_understands_filters_and_a_quick_round() {
+    let run = |args: &[&str]| {
+        let output = Command::new(example("bench")).args(args).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        ["closed loop", "500 a second"].map(|name| text.contains(&format!("\n{name}\n")))
+    };
+    assert_eq!(run(&["--bench", "--test"]), [true, true]);
+    assert_eq!(run(&["--bench", "--test", "closed"]), [true, false]);
+    assert_eq!(run(&["a second"]), [false, true], "as `cargo test --benches` runs it");
 }

@@ -94,12 +94,8 @@ fn boot(
     Ok(move |request: &Request<'_>, response: &mut Response| match request.path() {
         "/workers" => response.text(format!("{{\"pid\":{pid}}}")),
         "/panic" => panic!("as asked"),
-        "/spin" => loop {
-            std::hint::spin_loop();
-        },
-        "/block" => loop {
-            std::thread::park();
-        },
+        "/spin" => std::iter::repeat(()).for_each(|()| std::hint::spin_loop()),
+        "/block" => std::iter::repeat(()).for_each(|()| std::thread::park()),
         "/abort" => std::process::abort(),
         #[expect(clippy::exit, clippy::disallowed_methods, reason = "an application may")]
         "/exit" => std::process::exit(7),

@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     ("descriptors::centralized::no_connection_leaks_one", || no_leak("centralized")),
     ("descriptors::a_master_without_any_answers_on", master_without),
     ("descriptors::shared::a_worker_without_any_answers_on", worker_without),
+    ("descriptors::centralized::a_worker_without_any_answers_on", alone_without),
     ("descriptors::centralized::a_batch_that_does_not_fit_is_served_by_others", batch_without),
 ];
 
@@ -175,6 +176,7 @@ fn master_without() {
 fn leaking(mode: &str, workers: u32) -> Server {
     let program = std::env::current_exe().expect("our path");
     let options = format!("--mode {mode} --workers {workers} --connections-max 20 --leak 64");
+    let options = format!("{options} --pending-timeout 60s");
     let options = format!("{} --addr 127.0.0.1:0 {options}", crate::app::FLAG);
     let server = Server::launch(&mut limited(84, &format!("{} {options}", program.display())));
     server.await_ready(workers as usize);
@@ -192,20 +194,41 @@ fn worker_without() {
     }
 }
 
-/// A batch that the worker cannot take whole costs that worker, and none of the connections.
+/// What a worker has no descriptors for is served by others, and costs nobody's life.
 fn batch_without() {
     let server = leaking("centralized", 2);
-    let first = server.workers()[0];
-    pause(first);
+    let workers = server.workers();
+    pause(workers[0]);
     let mut clients: Vec<Client> = (0..32).map(|_| server.connect()).collect();
     for client in &mut clients {
         client.ask("/workers").unwrap();
     }
-    raw::signal(first, libc::SIGCONT);
+    raw::signal(workers[0], libc::SIGCONT);
+    let mut of_first = 0;
     for client in &mut clients {
-        assert_eq!(client.reply().expect("an answer").status, 200);
+        let reply = client.reply().expect("an answer");
+        assert_eq!(reply.status, 200);
+        of_first += u32::from(reply.pid() == workers[0]);
     }
-    let line = server.await_log(&format!("pid={first} exit"));
-    assert!(line.contains("exit code 0"), "{line}");
-    server.await_ready(3);
+    println!("{of_first} of 32 by the one that has few");
+    assert!(of_first < 16, "it had no room for its share");
+    let line = server.await_log("worker out of file descriptors");
+    assert!(line.contains(&format!("pid={}", workers[0])), "{line}");
+    let (code, log) = server.stop();
+    assert_eq!((code, log.contains("died")), (Some(0), false), "{log}");
+}
+
+/// With nobody else, they wait until there is room.
+fn alone_without() {
+    let server = leaking("centralized", 1);
+    let worker = server.workers();
+    let clients: Vec<Client> = (0..40).map(|_| server.connect()).collect();
+    server.await_log("worker out of file descriptors");
+    check_no_spin(&server);
+    for mut client in clients {
+        assert_eq!(client.get("/plaintext").expect("an answer").status, 200);
+    }
+    assert_eq!(server.workers(), worker, "it serves on");
+    let (code, log) = server.stop();
+    assert_eq!((code, log.contains("died")), (Some(0), false), "{log}");
 }

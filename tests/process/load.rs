@@ -40,6 +40,8 @@ pub(crate) struct Tally {
 pub(crate) struct Failure {
     /// The process that had answered on this connection before.
     pub(crate) worker: Option<u32>,
+    /// The client's port; 0 if there was no connection.
+    pub(crate) port: u16,
     pub(crate) error: io::Error,
 }
 
@@ -114,11 +116,11 @@ fn steady(address: SocketAddr, over: &AtomicBool) -> Tally {
                     }
                 }
                 Err(error) if !first && is_close(&error) => {
-                    tally.closed.push(Failure { worker, error });
+                    tally.closed.push(Failure { worker, port: client.port(), error });
                     break;
                 }
                 Err(error) => {
-                    tally.failures.push(Failure { worker, error });
+                    tally.failures.push(Failure { worker, port: client.port(), error });
                     break;
                 }
             }
@@ -135,7 +137,9 @@ fn short(address: SocketAddr, over: &AtomicBool) -> Tally {
         let request = "GET /plaintext HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         match client.send(request).and_then(|()| client.reply()) {
             Ok(reply) => tally.count(&reply, reply.body == b"Hello, World!", None),
-            Err(error) => tally.failures.push(Failure { worker: None, error }),
+            Err(error) => {
+                tally.failures.push(Failure { worker: None, port: client.port(), error });
+            }
         }
     }
     tally
@@ -148,7 +152,7 @@ fn connect(address: SocketAddr, tally: &mut Tally) -> Option<Client> {
             Some(Client::new(stream))
         }
         Err(error) => {
-            tally.failures.push(Failure { worker: None, error });
+            tally.failures.push(Failure { worker: None, port: 0, error });
             None
         }
     }
@@ -161,7 +165,7 @@ impl Tally {
             503 => self.refused += 1,
             _ => {
                 let error = io::Error::new(ErrorKind::InvalidData, reply.head.clone());
-                self.failures.push(Failure { worker, error });
+                self.failures.push(Failure { worker, port: 0, error });
             }
         }
     }

@@ -3,12 +3,13 @@
 use crate::client::{Client, PATIENCE};
 use crate::harness::Case;
 use crate::raw::signal;
-use crate::server::{Server, gone, pause, port_is_free};
+use crate::server::{Server, eventually, gone, pause, port_is_free, state};
 use std::time::Duration;
 
 pub(crate) const CASES: &[Case] = &[
     ("orphans::shared::a_dead_master_ends_its_workers", || dead_master("shared")),
     ("orphans::centralized::a_dead_master_ends_its_workers", || dead_master("centralized")),
+    ("orphans::a_worker_that_hangs_at_boot_goes_with_its_master", hangs_at_boot),
     ("orphans::shared::a_stopped_master_stops_nobody", || stopped_master("shared")),
     ("orphans::centralized::a_stopped_master_stops_nobody_it_knows", || {
         stopped_master("centralized");
@@ -37,6 +38,24 @@ fn dead_master(mode: &str) {
     gone(&workers, Duration::from_millis(1500));
     port_is_free(address, Duration::from_millis(500));
     assert!(late.is_closed());
+}
+
+fn hangs_at_boot() {
+    let mut server = Server::bad("--mode shared --workers 2 --boot hang");
+    let (address, pid) = (server.address(), server.pid());
+    let workers = eventually("workers in their boot", PATIENCE, || {
+        let workers = server.workers();
+        // It sleeps where the application has put it.
+        let hang = |pid: &u32| {
+            let what = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+            state(*pid) == Some('S') && what.starts_with(&libc::SYS_futex.to_string())
+        };
+        (workers.len() == 2 && workers.iter().all(hang)).then_some(workers)
+    });
+    signal(pid, libc::SIGKILL);
+    assert_eq!(server.exit_code(PATIENCE), None, "killed by a signal");
+    gone(&workers, Duration::from_secs(1));
+    port_is_free(address, Duration::from_millis(500));
 }
 
 fn stopped_master(mode: &str) {

@@ -140,7 +140,7 @@ fn what_fails_changes_nothing_and_says_why() {
         },
         "workers: many",
     );
-    check_failure(|stage| stage.die(2, Exit::Signal(11, true)), "signal 11, core dumped");
+    check_failure(|stage| stage.die(2, Exit::Signal(11, true)), "signal 11 (SIGSEGV), core dumped");
     check_failure(|stage| read_config(stage, &[("head_max", "1")]), "head_max");
     check_failure(
         |stage| {

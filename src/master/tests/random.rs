@@ -11,6 +11,7 @@ enum Step {
     Connect { listener: usize, count: u8 },
     Ready(usize),
     Receive(usize),
+    Short(usize, u8),
     Serve(usize),
     Die(usize, bool),
     HangUp(usize),
@@ -30,6 +31,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         8 => (0_usize..3, 1_u8..40).prop_map(|(listener, count)| Step::Connect { listener, count }),
         8 => process().prop_map(Step::Ready),
         8 => process().prop_map(Step::Receive),
+        2 => (process(), 0_u8..4).prop_map(|(process, most)| Step::Short(process, most)),
         8 => process().prop_map(Step::Serve),
         3 => (process(), any::<bool>()).prop_map(|(process, clean)| Step::Die(process, clean)),
         1 => process().prop_map(Step::HangUp),
@@ -75,6 +77,13 @@ fn apply(stage: &mut Stage, fates: &mut Fates, step: &Step) {
                 && stage.is_alive(index)
             {
                 stage.receive(index);
+            }
+        }
+        Step::Short(index, most) => {
+            if let Some(index) = process(index)
+                && stage.is_alive(index)
+            {
+                stage.receive_short(index, usize::from(most));
             }
         }
         Step::Serve(index) => {

@@ -66,6 +66,8 @@ pub(super) struct Process {
     pub(super) has: BTreeSet<Client>,
     /// Refuses messages with this.
     pub(super) deaf: Option<Errno>,
+    /// It was short of descriptors, and has not been told to go on.
+    short: bool,
     hung_up: bool,
     exit: Option<Exit>,
     pub(super) reaped: bool,
@@ -103,6 +105,8 @@ pub(super) struct Kernel {
     pub(super) waits: u64,
     /// What every worker has resident.
     pub(super) memory: Option<u64>,
+    /// Processes that the kernel killed for want of memory.
+    pub(super) oom_kills: u64,
 }
 
 fn count(len: usize) -> u32 {
@@ -378,6 +382,7 @@ impl Processes for World {
             inbox: VecDeque::new(),
             has: BTreeSet::new(),
             deaf: None,
+            short: false,
             hung_up: false,
             exit: None,
             reaped: false,
@@ -456,6 +461,10 @@ impl Processes for World {
 
     fn replace(&mut self, _: &str) -> String {
         "there is no other program here".to_owned()
+    }
+
+    fn oom_kills(&mut self) -> Option<u64> {
+        Some(self.0.borrow().oom_kills)
     }
 
     fn usage(&mut self, _: u32) -> Option<Usage> {
@@ -624,13 +633,14 @@ impl Stage {
         for (bytes, clients) in std::mem::take(&mut process.inbox) {
             if !is_handoff(&bytes) {
                 let message = message::Message::parse(&bytes, 1024).unwrap();
+                process.short &= message.kind != message::MessageType::Resume;
                 told |= message.kind == message::MessageType::Shutdown;
                 process.heard.push(message.kind.name().to_owned());
                 continue;
             }
             let handoff = Handoff::decode(&bytes).unwrap();
             handoff.check(clients.len()).unwrap();
-            if !line.claim(clients.len() as u64) {
+            if !line.claim(clients.len() as u64) || process.short {
                 continue;
             }
             assert_eq!(handoff.sequence, line.get(Counter::Received));
@@ -641,6 +651,27 @@ impl Stage {
             }
         }
         told
+    }
+
+    /// The worker receives one message with connections, of which it has descriptors for so many.
+    pub(super) fn receive_short(&mut self, process: usize, most: usize) {
+        let mut kernel = self.kernel.borrow_mut();
+        let process = &mut kernel.processes[process];
+        let line = self.board.line(process.line);
+        let Some((bytes, clients)) = process.inbox.front() else { return };
+        if process.short || !is_handoff(bytes) || clients.len() <= most {
+            return;
+        }
+        let (_, clients) = process.inbox.pop_front().unwrap();
+        if !line.claim(clients.len() as u64) {
+            return;
+        }
+        line.add(Counter::Adopted, most as u64);
+        line.add(Counter::Received, most as u64);
+        process.has.extend(&clients[..most]);
+        process.short = true;
+        let bytes = message::Message::worker_short(process.slot, 0.0).encode(1024).unwrap();
+        process.says.push_back(Message { bytes, ..Message::default() });
     }
 
     /// The worker ends one of its connections.

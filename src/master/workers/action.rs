@@ -41,6 +41,8 @@ pub struct Death {
     pub uptime: Duration,
     /// Whether we had asked for it.
     pub asked: bool,
+    /// Why the master had killed it, if it had.
+    pub killed: Option<KillReason>,
     /// Whether it never was ready.
     pub booting: bool,
     /// When the next one is spawned, if one is.

@@ -15,7 +15,6 @@ impl Workers {
             filled: slot.next != Next::Never,
             line: if let Next::Life(line) = slot.next { Some(line) } else { None },
             spawn_at: if let Next::Spawn(at) = slot.next { Some(at.as_nanos()) } else { None },
-            failures: slot.failures,
         };
         self.slots.iter().map(slot).collect()
     }
@@ -78,7 +77,8 @@ impl Workers {
                 (None, _) => Next::Never,
             };
             let mut slot = Slot::new(next, part.epoch);
-            (slot.generation, slot.failures) = (part.generation, part.failures);
+            // What failed with another program is no failure of this one.
+            slot.generation = part.generation;
             self.slots.push(slot);
         }
         self.came_up = true;

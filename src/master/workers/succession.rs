@@ -3,7 +3,7 @@
 //! A candidate boots beside the worker it is to succeed, and takes over when it has proved itself;
 //! until then the slot's worker serves, dies and is spawned anew as if there were no candidate.
 
-use super::{Candidate, Life, Next, Slot, State, Workers};
+use super::{Candidate, Life, Next, Policy, Restarts, Slot, State, Workers};
 use crate::admin::ProcessState;
 use crate::event::KillReason;
 use crate::io::{Instant, Purpose};
@@ -85,7 +85,8 @@ impl Workers {
         life.role = Role::Incumbent;
         let epoch = life.epoch;
         let entry = &mut self.slots[slot as usize];
-        (entry.candidate, entry.epoch, entry.failures) = (None, epoch, 0);
+        (entry.candidate, entry.epoch) = (None, epoch);
+        entry.restarts.reset();
         match std::mem::replace(&mut entry.next, Next::Life(line)) {
             Next::Life(before) => Some(before),
             Next::Spawn(_) | Next::Never => None,
@@ -96,6 +97,7 @@ impl Workers {
     /// drain.
     pub fn park(&mut self, slot: u32) -> Option<u32> {
         let entry = &mut self.slots[slot as usize];
+        entry.restarts.reset();
         match std::mem::replace(&mut entry.next, Next::Never) {
             Next::Life(line) => Some(line),
             Next::Spawn(_) | Next::Never => None,
@@ -110,7 +112,8 @@ impl Workers {
         }
         let entry = &mut self.slots[slot as usize];
         if entry.next == Next::Never && !self.stopping {
-            (entry.next, entry.epoch, entry.failures) = (Next::Spawn(now), epoch, 0);
+            (entry.next, entry.epoch) = (Next::Spawn(now), epoch);
+            entry.restarts.reset();
         }
     }
 
@@ -145,10 +148,11 @@ impl Workers {
     /// The slots that nobody fills now, and how that looks from outside.
     pub fn vacancies(&self) -> impl Iterator<Item = (u32, ProcessState)> + '_ {
         (0..).zip(&self.slots).filter_map(|(number, slot)| match slot.next {
-            Next::Spawn(_) if slot.failures > 0 => Some((number, ProcessState::Failed)),
+            Next::Life(_) => None,
+            // Also one that is not to be filled again by itself (`auto_restart`).
+            _ if slot.restarts.in_a_row() > 0 => Some((number, ProcessState::Failed)),
             Next::Spawn(_) => Some((number, ProcessState::Starting)),
             Next::Never => Some((number, ProcessState::Stopped)),
-            Next::Life(_) => None,
         })
     }
 
@@ -170,6 +174,33 @@ impl Workers {
             life.asked = true;
             life.deadline = Some((now, reason));
         }
+    }
+
+    /// When the slots are filled again from now on, and whether.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
+    /// Whether no worker serves or boots, and because of failures none is spawned before then.
+    #[must_use]
+    pub fn none_before(&self, then: Instant) -> bool {
+        let may_serve = |life: &Life| life.takes() || life.state == State::Booting;
+        let empty = |slot: &Slot| match slot.next {
+            Next::Spawn(at) => at > then,
+            Next::Never => true,
+            Next::Life(_) => false,
+        };
+        self.slots.iter().any(|slot| slot.restarts.in_a_row() > 0)
+            && self.slots.iter().all(empty)
+            && !self.lives.values().any(may_serve)
+    }
+
+    /// Each slot, its failures, and when it is filled again, if it is empty and is to be.
+    pub fn restarts(&self) -> impl Iterator<Item = (u32, &Restarts, Option<Instant>)> {
+        (0..).zip(&self.slots).map(|(number, slot)| match slot.next {
+            Next::Spawn(at) => (number, &slot.restarts, Some(at)),
+            Next::Life(_) | Next::Never => (number, &slot.restarts, None),
+        })
     }
 
     /// New lives may take so long to say READY.

@@ -1,7 +1,6 @@
 //! The table of states and events, the restart policy, and properties of both.
 
 use super::*;
-use proptest::prelude::*;
 use std::fmt::Write;
 
 const BOOT: Duration = Duration::from_secs(10);
@@ -113,8 +112,9 @@ fn a_kill_is_repeated_until_the_process_is_reaped() {
 
 /// Lets every life of one slot end `served` after it was ready (`None`: during its boot), and
 /// returns when it was spawned, up to `until`.
-fn spawns(served: Option<Duration>, until: Duration, seed: u64) -> Vec<Instant> {
-    let mut workers = Workers::new(1, 3, BOOT, seed);
+fn spawns(served: Option<Duration>, until: Duration, policy: Policy) -> Vec<Instant> {
+    let mut workers = Workers::new(1, 3, BOOT, 7);
+    workers.set_policy(policy);
     let (mut now, mut spawned) = (Instant::default(), Vec::new());
     while now.since(Instant::default()) < until {
         if let Some(Action::Spawn { slot, line, .. }) = workers.poll(now) {
@@ -127,35 +127,66 @@ fn spawns(served: Option<Duration>, until: Duration, seed: u64) -> Vec<Instant> 
             workers.exited(line, Exit::Signal(11, true), now);
             workers.forget(line);
         }
-        now = workers.next_deadline().unwrap().max(now);
+        match workers.next_deadline() {
+            Some(at) => now = at.max(now),
+            None => break,
+        }
     }
     spawned
 }
 
-proptest! {
-    #[test]
-    fn a_storm_costs_at_most_20_forks_in_3_s_and_the_next_is_never_over_1_s_away(seed: u64) {
-        for served in [None, Some(Duration::ZERO), Some(Duration::from_millis(1))] {
-            let spawned = spawns(served, Duration::from_secs(20), seed);
-            for window in spawned.windows(21) {
-                prop_assert!(window[20].since(window[0]) > Duration::from_secs(3));
-            }
-            for pair in spawned.windows(2) {
-                prop_assert!(pair[1].since(pair[0]) <= Duration::from_millis(1001));
-            }
-            let first = served.unwrap_or_default();
-            prop_assert_eq!(spawned[1].since(spawned[0]), first, "the first retry is at once");
-        }
+#[test]
+fn the_slot_is_filled_when_the_policy_says() {
+    let secs = Duration::from_secs;
+    let policy = Policy::default();
+    for served in [None, Some(Duration::ZERO)] {
+        let spawned = spawns(served, secs(3), policy);
+        assert!((8..=20).contains(&spawned.len()), "{spawned:?}");
+        assert_eq!(spawned[0], spawned[1], "the first retry is at once");
     }
+    let healthy = spawns(Some(secs(1)), secs(30), policy);
+    assert_eq!(healthy.len(), 30, "after a healthy run at once: {healthy:?}");
+    let slow = spawns(Some(secs(1)), secs(30), Policy { delay: secs(2), ..policy });
+    assert_eq!(slow.len(), 10, "{slow:?}");
+}
 
-    #[test]
-    fn after_a_healthy_run_the_next_is_spawned_at_once(seed: u64, millis in 1000_u64..10_000) {
-        let served = Duration::from_millis(millis);
-        let spawned = spawns(Some(served), Duration::from_secs(30), seed);
-        for pair in spawned.windows(2) {
-            prop_assert_eq!(pair[1].since(pair[0]), served);
+#[test]
+fn without_auto_restart_a_slot_stays_empty_until_it_is_filled_by_a_command() {
+    let off = Policy { auto: false, ..Policy::default() };
+    assert_eq!(spawns(None, BOOT, off).len(), 1);
+    assert_eq!(spawns(Some(BOOT), BOOT * 3, off).len(), 1);
+    for leaves in [false, true] {
+        let mut workers = in_state("Ready");
+        workers.set_policy(off);
+        if leaves {
+            workers.leaves(0, at(5000), at(101));
+        }
+        let death = workers.exited(0, Exit::Code(0), at(102)).unwrap();
+        assert_eq!((death.delay, workers.poll(at(20_000))), (None, None));
+        assert!(workers.is_parked(0));
+        assert_eq!(workers.none_before(at(20_000)), !leaves, "nobody asked for that");
+        workers.unpark(0, 0, at(20_000));
+        assert_eq!(workers.poll(at(20_000)), Some(spawn(1, 1)));
+    }
+}
+
+#[test]
+fn a_pool_whose_workers_fail_has_none_before_the_next_is_due() {
+    let mut workers = in_state("Ready");
+    assert!(!workers.none_before(at(60_000)));
+    for _ in 0..2 {
+        workers.exited(0, Exit::Code(1), at(101));
+        workers.forget(0);
+        if workers.poll(at(101)).is_some() {
+            workers.spawned(0, 0, at(101));
+            assert!(!workers.none_before(at(101)), "one boots");
         }
     }
+    assert!(workers.none_before(at(120)));
+    assert!(!workers.none_before(at(160)), "the next is due by then");
+    workers.unpark(0, 0, at(130));
+    workers.park(0);
+    assert!(!workers.none_before(at(120)), "an operator wants none: who comes may wait");
 }
 
 #[test]
@@ -165,7 +196,7 @@ fn a_refused_fork_is_tried_again_and_never_counts_as_a_failed_boot() {
     for _ in 0..100 {
         assert!(matches!(workers.poll(now), Some(Action::Spawn { slot: 0, .. })));
         let delay = workers.spawn_refused(0, now);
-        assert!(delay >= BACK_OFF / 2 && delay <= BACK_OFF_MAX, "{delay:?}");
+        assert!(delay >= at(25).since(at(0)) && delay <= BOOT * 3, "{delay:?}");
         assert_eq!(workers.poll(now), None);
         now = workers.next_deadline().unwrap();
     }
@@ -185,15 +216,15 @@ fn when_every_slot_failed_its_boots_the_reasons_are_known() {
         workers.exited(0, Exit::Code(3), now);
         workers.exited(1, Exit::Signal(9, false), now);
         assert_eq!(workers.forget(0), Some((0, "no disk".to_owned())));
-        assert_eq!(workers.forget(1), Some((1, "signal 9 before READY".to_owned())));
+        assert_eq!(workers.forget(1), Some((1, "signal 9 (SIGKILL) before READY".to_owned())));
         assert_eq!(workers.all_failed(), None, "one still boots");
         now = now.after(BOOT);
         assert!(matches!(workers.poll(now), Some(Action::Kill { line: 2, .. })));
         workers.exited(2, Exit::Signal(9, false), now);
         workers.forget(2);
-        now = now.after(BACK_OFF_MAX);
+        now = now.after(Duration::from_secs(1));
     }
-    let want = ["no disk", "signal 9 before READY", KillReason::BootTimeout.name()];
+    let want = ["no disk", "signal 9 (SIGKILL) before READY", KillReason::BootTimeout.name()];
     assert_eq!(workers.all_failed(), Some(want.to_vec()));
 }
 
