@@ -329,8 +329,7 @@ fn launch<E: fmt::Display>(
                 Err(why) => boot_failed(&channel, &why),
             };
         }
-        let follow = || go_with(Signal::Kill);
-        let (config, access_log) = match settle(&base.config, plan, follow) {
+        let (config, access_log) = match settle(&base.config, plan, || go_with(Signal::Kill)) {
             Ok(settled) => settled,
             Err(why) => return boot_failed(&channel, &why),
         };
