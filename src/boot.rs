@@ -1,8 +1,11 @@
 //! Wiring: listeners, signals, the board, fork, which process keeps which descriptor, which kernel.
 
+mod opened;
 mod operators;
 mod privileges;
 mod reread;
+mod trial;
+mod upgrade;
 
 pub(crate) use operators::abstract_listener;
 pub(crate) use reread::Hook;
@@ -14,22 +17,27 @@ use crate::http::{Http, Request, Response};
 use crate::io::{Address, Errno, Fd, Purpose, Signal, WorkerPlan};
 use crate::ipc::board::{Board, Line};
 use crate::ipc::mail::WorkerMail;
+use crate::ipc::manifest::Manifest;
 use crate::ipc::message::{CONFIG_MAX, CONTROL_MAX, Message};
 use crate::master::balancer::{Balancer, Weights};
-use crate::master::{Master, MasterListener, Parts, balancer};
+use crate::master::{Master, MasterListener, balancer};
 use crate::mode::{Recommendation, recommended};
 use crate::pool::{Hooks, Started, WorkerInfo};
 use crate::server::{Born, Job};
 use crate::signals::SignalManager;
+use crate::sys::errno::Failed;
 use crate::sys::ring::{Ring, RingSettings};
 use crate::sys::socket::{self, FileId, Options};
 use crate::sys::{clock, file, probe, process, scm, shm, signal};
 use crate::system::SystemInfo;
 use crate::worker;
+use opened::Opened;
 use operators::Operators;
 use reread::Base;
 use std::fmt;
 use std::path::PathBuf;
+use std::rc::Rc;
+use upgrade::{Arrived, Next};
 
 /// A worker whose application could not be made ends with this code.
 const EXIT_BOOT_FAILED: i32 = 3;
@@ -59,82 +67,95 @@ const WORKERS_MAX: u32 = 16;
 /// The budget of an idle connection (README, "Limits"): its slot holds everything.
 const _: () = assert!(worker::slot_bytes::<Http<fn(&Request<'_>, &mut Response)>>() <= 256);
 
-/// Becomes the master of a pool; returns when it has drained.
+/// Becomes the master of a pool; returns when it has drained. It may also find that it is the next
+/// program of a master that runs already: then it takes over, or is only tried.
 pub(crate) fn run<E: fmt::Display>(
+    config: Config,
+    hooks: Hooks,
+    factory: impl FnMut(&WorkerInfo) -> Result<Job, E> + 'static,
+) -> Result<(), Error> {
+    match upgrade::arrived()? {
+        None => serve(config, hooks, factory, None),
+        Some(Arrived::TakeOver(manifest)) => serve(config, hooks, factory, Some(&manifest)),
+        Some(Arrived::Trial(manifest, channel)) => {
+            trial::run(manifest, &channel, config, hooks, factory)
+        }
+    }
+}
+
+fn serve<E: fmt::Display>(
     mut config: Config,
     mut hooks: Hooks,
     factory: impl FnMut(&WorkerInfo) -> Result<Job, E> + 'static,
+    before: Option<&Manifest>,
 ) -> Result<(), Error> {
     may_fork(&config)?;
     let mut inherited = process::open_fds().map_err(|failed| failed.error("/proc"))?;
-    inherited.retain(|fd| !hooks.private.contains(fd));
+    let passed = before.map_or_else(Vec::new, Manifest::descriptors);
+    inherited.retain(|fd| !hooks.private.contains(fd) && !passed.contains(fd));
     let system = SystemInfo::get(u32::try_from(config.fallback_cpus()).unwrap_or(1));
-    let (workers, workers_reason) = match u32::try_from(config.workers()) {
-        Ok(count) if count > 0 => (count, "as asked".to_owned()),
-        _ => (system.cpus.usable, format!("one per CPU: {}", system.cpus)),
-    };
+    let (workers, workers_reason) = how_many(&config, &system);
     let descriptors = fit_descriptors(&mut config)?;
     probe::check(config.connections_max() + SPARE_FDS)?;
-    let Recommendation { mode, reason: mode_reason } = recommended(&config, &system);
-    let mut operators = Operators::open(&config, hooks.control.take())?;
-    let bound = Bound::listen(&config, mode, workers).inspect_err(|_| operators.close())?;
-    let workers_max = workers_max(&config, workers);
-    let lines = workers_max.saturating_mul(LINES_PER_SLOT);
-    let memory = shm::create(Board::words(lines)).map_err(|failed| failed.error("the board"))?;
-    let board = Board::create(memory.words, lines);
-    let (signals, before) =
-        signal::open(&MASTER_SIGNALS).map_err(|failed| failed.error("signals"))?;
+    let Recommendation { mode: first_mode, reason: mode_reason } = recommended(&config, &system);
+    let upgradable = hooks.upgradable;
+    let mut opened = match before {
+        Some(before) => Opened::taken_over(before, &config)?,
+        None => Opened::fresh(&config, hooks.control.take(), first_mode, workers)?,
+    };
+    let mode = before.map_or(first_mode, |before| upgrade::mode(before, first_mode));
+    let descriptors = (before.map_or(descriptors.0, |b| b.shell.nofile), descriptors.1);
+    let next = opened.next(&config, descriptors.0, workers, first_mode)?;
     let mut ring = master_ring()?;
     (hooks.started)(&Started {
-        addresses: bound.addresses.clone(),
+        addresses: opened.bound.addresses.clone(),
         mode,
         mode_reason: mode_reason.to_owned(),
         workers,
         workers_reason,
         connections_max: config.connections_max(),
         kernel: system.kernel_release,
-        health: operators.health.clone(),
+        health: opened.operators.health.clone(),
         descriptors,
     });
-    let base = Base { config: config.clone(), mode };
-    let reload = hooks.reload.take();
-    ring.set_launch(launch(base, board, inherited, factory, reload, hooks.calls.clone())?);
-    ring.set_listen(listen(bound.addresses.clone(), &config));
-    let balancer = match hooks.balancer {
-        Some(own) => own,
-        None => configured_balancer(&config)?,
+    let next = Rc::new(next);
+    let launching = Launching {
+        base: Base { config: config.clone(), mode: first_mode },
+        board: opened.board,
+        inherited,
+        death: Signal::Term,
+        next: Some(Rc::clone(&next)),
     };
-    let parts = Parts {
-        groups: bound.groups(),
-        listeners: bound.listeners,
-        signals,
-        board,
-        workers,
-        workers_max,
-        mode,
-        balancer,
-        pid1: process::is_pid1(),
-        seed: clock::monotonic().as_nanos(),
-        events: hooks.event,
-        calls: hooks.calls,
-        admin: operators.parts(&bound.addresses, descriptors),
-    };
+    ring.set_launch(launch(launching, factory, hooks.reload.take(), hooks.calls.clone())?);
+    ring.set_listen(listen(opened.bound.addresses.clone(), &config));
+    ring.set_replace(Box::new(move |core| next.replace(core)));
+    let mail = hooks.mail.take();
+    let mut parts = opened.parts(&config, hooks, workers, mode)?;
+    parts.admin = opened.operators.parts(&opened.bound.addresses, descriptors, upgradable);
     let mut master = Master::new(ring, parts, &config);
-    if let Some(mail) = hooks.mail {
+    if let Some(before) = before {
+        let resized = Some(workers).filter(|workers| *workers != before.shell.workers);
+        let taken = master.take_over(&before.core, mode, first_mode, resized);
+        taken.map_err(|why| upgrade::refused(&why))?;
+    }
+    if let Some(mail) = mail {
         master = master.with_mail(mail);
     }
     let result = master.run();
-    for (path, id) in bound.paths {
-        socket::unlink_own(&path, id);
-    }
-    operators.close();
-    socket::close(memory.fd);
-    before.restore().map_err(|failed| failed.error("signals"))?;
+    opened.close()?;
     let report = result?;
     if report.is_clean() {
         return Ok(());
     }
     Err(Error::new(ErrorKind::Unclean, format!("the pool did not end cleanly: {report}")))
+}
+
+/// How many workers, and why so many.
+fn how_many(config: &Config, system: &SystemInfo) -> (u32, String) {
+    match u32::try_from(config.workers()) {
+        Ok(count) if count > 0 => (count, "as asked".to_owned()),
+        _ => (system.cpus.usable, format!("one per CPU: {}", system.cpus)),
+    }
 }
 
 fn may_fork(config: &Config) -> Result<(), Error> {
@@ -168,7 +189,7 @@ fn listen(addresses: Vec<Address>, config: &Config) -> crate::sys::ring::Listen 
     let options = Options { reuse_port: true, ..options(config) };
     Box::new(move |address| {
         let address = addresses.get(usize::from(address)).ok_or(Errno::Gone)?;
-        socket::listen(address, options).map_err(crate::sys::errno::Failed::errno)
+        socket::listen(address, options).map_err(Failed::errno)
     })
 }
 
@@ -216,7 +237,7 @@ impl Bound {
         let options = options(config);
         let mut bound = Self { addresses: Vec::new(), listeners: Vec::new(), paths: Vec::new() };
         for (address, wanted) in (0..).zip(config.addresses()) {
-            let cannot = |failed: crate::sys::errno::Failed| failed.error(wanted);
+            let cannot = |failed: Failed| failed.error(wanted);
             match (wanted, mode) {
                 (Address::Tcp(socket), _) => {
                     // A group of one can grow when the mode is switched.
@@ -240,12 +261,7 @@ impl Bound {
         (0..).zip(&self.addresses).filter_map(tcp).collect()
     }
 
-    fn keep(
-        &mut self,
-        fds: Vec<Fd>,
-        address: u16,
-        a_slot_each: bool,
-    ) -> Result<(), crate::sys::errno::Failed> {
+    fn keep(&mut self, fds: Vec<Fd>, address: u16, a_slot_each: bool) -> Result<(), Failed> {
         if let Some(first) = fds.first() {
             self.addresses.push(socket::local_address(first)?);
         }
@@ -259,18 +275,32 @@ impl Bound {
     }
 }
 
-/// What a forked child does: keep what is its own, make a ring and a handler, serve, end.
-fn launch<E: fmt::Display>(
+/// What a forked child needs of its parent.
+struct Launching {
     base: Base,
     board: Board,
+    /// Descriptors that the application had open before the pool was made.
     inherited: Vec<i32>,
+    /// What it gets when its parent dies.
+    death: Signal,
+    /// How the process becomes the next program; a trial doesn't.
+    next: Option<Rc<Next>>,
+}
+
+/// What a forked child does: keep what is its own, make a ring and a handler, serve, end.
+fn launch<E: fmt::Display>(
+    launching: Launching,
     mut factory: impl FnMut(&WorkerInfo) -> Result<Job, E> + 'static,
     mut hook: Option<Hook>,
     calls: SignalManager,
 ) -> Result<crate::sys::ring::Launch, Error> {
+    let Launching { base, board, inherited, death, next } = launching;
     let rate = rate_table(&base.config)?;
     let master = process::id();
     Ok(Box::new(move |plan: &WorkerPlan<'_>, channel: Fd| {
+        if plan.purpose == Purpose::Upgrade {
+            return boot_failed(&channel, &try_next(next.as_deref(), master, plan, &channel));
+        }
         let line = board.line(plan.line);
         let listeners: Vec<(u16, Fd)> =
             plan.listeners.iter().map(|(address, fd)| (*address, Fd::new(fd.raw()))).collect();
@@ -294,24 +324,10 @@ fn launch<E: fmt::Display>(
                 Err(why) => boot_failed(&channel, &why),
             };
         }
-        let mut config = base.config.clone();
-        for (name, value) in plan.settings {
-            if let Err(wrong) = config.set(name, value) {
-                return boot_failed(&channel, &wrong.to_string());
-            }
-        }
-        // Opened as who binds ports: its folder need not be the worker's.
-        let access_log = match config.access_log().map(file::open_log).transpose() {
-            Ok(file) => file,
-            Err(failed) => {
-                return boot_failed(&channel, &failed.error("the access log").to_string());
-            }
+        let (config, access_log) = match settle(&base.config, plan, master) {
+            Ok(settled) => settled,
+            Err(why) => return boot_failed(&channel, &why),
         };
-        // The parent-death signal goes with a change of user: it is set again.
-        let given_up = privileges::give_up(&config, plan.slot);
-        if let Err(why) = given_up.and_then(|()| go_with(master, Signal::Kill)) {
-            return boot_failed(&channel, &why);
-        }
         let ring = match Ring::new(RingSettings::WORKER) {
             Ok(ring) => ring,
             Err(errno) => return boot_failed(&channel, &format!("io_uring: {errno}")),
@@ -326,7 +342,7 @@ fn launch<E: fmt::Display>(
         let info = WorkerInfo::new(plan, board, messages.clone());
         // From then on it looks, and finishes what runs.
         let made = factory(&info).map_err(|error| error.to_string());
-        let job = match made.and_then(|job| go_with(master, Signal::Term).map(|()| job)) {
+        let job = match made.and_then(|job| go_with(master, death).map(|()| job)) {
             Ok(job) => job,
             Err(why) => return boot_failed(&channel, &why),
         };
@@ -351,6 +367,34 @@ fn go_with(master: u32, signal: Signal) -> Result<(), String> {
         Ok(false) => Err("the master is gone".to_owned()),
         Err(failed) => Err(failed.error("signals").to_string()),
     }
+}
+
+/// Becomes the next program, on trial; gives back why that failed.
+fn try_next(next: Option<&Next>, master: u32, plan: &WorkerPlan<'_>, channel: &Fd) -> String {
+    match (go_with(master, Signal::Kill), next) {
+        (Err(why), _) => why,
+        (Ok(()), Some(next)) => next.attempt(plan, channel),
+        (Ok(()), None) => "this is only a trial".to_owned(),
+    }
+}
+
+/// What a worker runs with, and its access log; gives up what it should.
+fn settle(
+    base: &Config,
+    plan: &WorkerPlan<'_>,
+    master: u32,
+) -> Result<(Config, Option<Fd>), String> {
+    let mut config = base.clone();
+    for (name, value) in plan.settings {
+        config.set(name, value).map_err(|wrong| wrong.to_string())?;
+    }
+    // Opened as who binds ports: its folder need not be the worker's.
+    let access_log = config.access_log().map(file::open_log).transpose();
+    let access_log = access_log.map_err(|f| f.error("the access log").to_string())?;
+    privileges::give_up(&config, plan.slot)?;
+    // The parent-death signal goes with a change of user: it is set again.
+    go_with(master, Signal::Kill)?;
+    Ok((config, access_log))
 }
 
 /// The master finds a worker's last panic on the board, however the worker ends.

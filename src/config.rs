@@ -299,8 +299,9 @@ options! {
     /// Whether workers and what they start may never gain privileges by running a program
     /// (PR_SET_NO_NEW_PRIVS): set-user-id programs such as sudo then do not work for them.
     no_new_privs: bool = true, false, true;
-    /// Whether each worker stays on one CPU: that of its slot, in the order of those that the
-    /// master may use.
+    /// Whether USR2 to the master upgrades the program; if not, it is the application's.
+    usr2_upgrade: bool = false, false, true;
+    /// Whether each worker stays on one CPU: that of its slot, of those that the master may use.
     pin_cpus: bool = false, false, true;
 }
 

@@ -329,6 +329,13 @@ pub enum Event {
         /// Why.
         why: &'static str,
     },
+    /// The next program was tried, and is good: this process becomes it.
+    HandoverBegan,
+    /// This program has taken over a pool.
+    TookOver {
+        /// So many workers of the program before, which serve on until ours do.
+        workers: usize,
+    },
     /// The pool drains: nothing new is accepted.
     DrainBegan {
         /// How long it may take.
@@ -353,6 +360,8 @@ impl Event {
             | Self::WorkerSpawned { .. }
             | Self::WorkerReady { .. }
             | Self::DrainBegan { .. }
+            | Self::HandoverBegan
+            | Self::TookOver { .. }
             | Self::TransactionBegan { .. }
             | Self::CommandEnded { ok: true, .. }
             | Self::WorkerRecycled { .. }
@@ -476,6 +485,10 @@ impl fmt::Display for Event {
                 write!(f, "message lost: slot={to}: {}", why.escape_debug())
             }
             Self::SignalIgnored { signal, why } => write!(f, "signal {signal} ignored: {why}"),
+            Self::HandoverBegan => f.write_str("becoming the next program"),
+            Self::TookOver { workers } => {
+                write!(f, "took over: workers={workers} of the program before")
+            }
             Self::DrainBegan { timeout } => write!(f, "draining, at most {timeout:?}"),
             Self::Stopping => f.write_str("stopping now"),
             Self::DrainEnded { report } => write!(f, "drained: {report}"),

@@ -49,6 +49,8 @@ pub(crate) struct Hooks {
     pub(crate) control: Option<Fd>,
     /// Descriptors that are open already and that no worker gets.
     pub(crate) private: Vec<i32>,
+    /// Whether a new program of this process would come here again: not if another one forked it.
+    pub(crate) upgradable: bool,
 }
 
 /// A configuration that was read anew.
@@ -90,6 +92,7 @@ impl Pool {
             calls: SignalManager::new(),
             control: None,
             private: Vec::new(),
+            upgradable: true,
         };
         Self { config, wrong: None, hooks }
     }
@@ -293,6 +296,7 @@ impl Pool {
             pool.hooks.private = reporter.descriptors();
             pool.hooks.private.extend(lent.as_ref().map(Fd::raw));
             pool.hooks.control = lent;
+            pool.hooks.upgradable = false;
             pool.hooks.started = Box::new(move |facts| {
                 started(facts);
                 reporter.started(facts);

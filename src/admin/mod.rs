@@ -39,4 +39,6 @@ pub struct Parts {
     pub addresses: Vec<String>,
     /// RLIMIT_NOFILE before and after it was raised.
     pub descriptors: (u64, u64),
+    /// Whether the process can become another program.
+    pub upgradable: bool,
 }

@@ -5,15 +5,19 @@
 //! A visitor asks, waits for its answer, is told it, lingers until it closes, and is joined. One
 //! that still asks, or does not read, makes room when its door is full.
 
-use super::line::{self, LINE_MAX, Request};
-use super::page::{self, Page};
+mod pause;
+mod question;
+
+use super::line::Request;
+use super::page::Page;
 use super::{Parts, Trust};
 use crate::config::Config;
-use crate::http::head::{self, HeadLimits, Storage};
+use crate::http::head::HeadLimits;
 use crate::io::{
     Completion, Errno, ErrnoClass, Fd, Half, Instant, Io, Kind, Op, Owned, Processes, Token,
 };
 use crate::master::answer::{Answer, Asker};
+use question::{Asked, question};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -55,6 +59,8 @@ pub(crate) struct Visitors {
     strangers: u64,
     closed: u64,
     ending: bool,
+    /// The process becomes another program.
+    paused: bool,
 }
 
 #[derive(Debug)]
@@ -78,6 +84,8 @@ struct Visitor {
     telling: bool,
     /// It sends no more.
     ended: bool,
+    /// Its receive was cancelled, because the process becomes another program.
+    canceled: bool,
     starved: u8,
     deadline: Option<Instant>,
 }
@@ -94,6 +102,24 @@ enum Stage {
     Lingering,
     /// Closed when no operation uses it.
     Closing,
+}
+
+impl Visitor {
+    const fn new(fd: Fd, door: usize, stage: Stage) -> Self {
+        Self {
+            fd,
+            door,
+            stage,
+            input: Vec::new(),
+            received: 0,
+            receiving: false,
+            telling: false,
+            ended: false,
+            canceled: false,
+            starved: 0,
+            deadline: None,
+        }
+    }
 }
 
 impl Visitors {
@@ -118,6 +144,7 @@ impl Visitors {
             strangers: 0,
             closed: 0,
             ending: false,
+            paused: false,
         }
     }
 
@@ -148,6 +175,9 @@ impl Visitors {
         door.armed = completion.more;
         if self.ending {
             return self.close_door(io, index);
+        }
+        if self.paused {
+            return;
         }
         self.accept(io, index, now);
     }
@@ -186,18 +216,9 @@ impl Visitors {
         let number = self.next;
         self.next += 1;
         io.submit(token(number, Kind::Ask), Op::Recv(&fd));
-        let visitor = Visitor {
-            fd,
-            door: index,
-            stage: Stage::Asking,
-            input: Vec::new(),
-            received: 0,
-            receiving: true,
-            telling: false,
-            ended: false,
-            starved: 0,
-            deadline: Some(now.after(PATIENCE)),
-        };
+        let mut visitor = Visitor::new(fd, index, Stage::Asking);
+        visitor.receiving = true;
+        visitor.deadline = Some(now.after(PATIENCE));
         self.rows.insert(number, visitor);
     }
 
@@ -240,6 +261,7 @@ impl Visitors {
                 }
             }
             Err(ErrnoClass::Retry) => {}
+            Err(ErrnoClass::Expected) if visitor.canceled => {}
             // All buffers were taken; they are free again when this pass is over.
             Err(ErrnoClass::Pause) if visitor.starved < STARVED_MAX => visitor.starved += 1,
             Err(ErrnoClass::Pause | ErrnoClass::Close | ErrnoClass::Expected) => {
@@ -247,7 +269,8 @@ impl Visitors {
             }
         }
         let Some(visitor) = self.rows.get_mut(&number) else { return };
-        if !visitor.receiving && !visitor.ended && visitor.stage != Stage::Closing {
+        let goes_on = !visitor.ended && !visitor.canceled && visitor.stage != Stage::Closing;
+        if !visitor.receiving && goes_on {
             visitor.receiving = true;
             io.submit(completion.token, Op::Recv(&visitor.fd));
         }
@@ -425,47 +448,6 @@ impl Visitors {
     }
 }
 
-/// What is in the bytes of a visitor.
-enum Asked {
-    /// Nothing whole yet.
-    Not,
-    Question(Question),
-    /// What to say to it.
-    Wrong(Vec<u8>),
-}
-
-/// Who speaks HTTP begins with a method in capitals; a command is in small letters.
-fn question(input: &[u8], trust: Trust, limits: &HeadLimits) -> Asked {
-    let http = trust == Trust::Anyone || input.first().is_some_and(u8::is_ascii_uppercase);
-    if http {
-        return page(input, limits);
-    }
-    let wrong = |why: &str| {
-        let answer = Answer { code: 2, ..Answer::failed("line", why) };
-        Asked::Wrong(super::json::answer(&answer).into_bytes())
-    };
-    match input.iter().position(|byte| *byte == b'\n') {
-        Some(end) if end <= LINE_MAX => line::parse(&input[..end])
-            .map_or_else(|why| wrong(&why), |request| Asked::Question(Question::Line(request))),
-        None if input.len() <= LINE_MAX => Asked::Not,
-        Some(_) | None => wrong("the line is too long"),
-    }
-}
-
-fn page(input: &[u8], limits: &HeadLimits) -> Asked {
-    let mut storage = Storage::new();
-    match head::parse(input, &mut storage, limits) {
-        Ok(None) => Asked::Not,
-        Ok(Some(head)) => match head.method {
-            "GET" | "HEAD" => {
-                Asked::Question(Question::Page(Page::of(head.path()), head.method == "GET"))
-            }
-            _ => Asked::Wrong(page::refusal(405, true)),
-        },
-        Err(_) => Asked::Wrong(page::refusal(400, true)),
-    }
-}
-
 /// The number is split over slot and generation: it never comes again while its row lives.
 #[expect(clippy::cast_possible_truncation, reason = "cut to the width of each field on purpose")]
 fn token(number: u64, kind: Kind) -> Token {
@@ -485,6 +467,7 @@ fn completion_slot(index: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::line::LINE_MAX;
     use proptest::prelude::*;
 
     fn limits() -> HeadLimits {

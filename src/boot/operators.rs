@@ -1,10 +1,12 @@
 //! What the master opens for its operators before it serves, and closes at its end: control socket,
 //! health listener, pid file, umask.
 
+use super::upgrade;
 use crate::admin::{Parts, Trust};
-use crate::config::Config;
+use crate::config::{Config, parse_address};
 use crate::error::{Error, ErrorKind};
 use crate::io::{Address, Fd};
+use crate::ipc::manifest::{DoorPart, FilePart, LockPart, Shell};
 use crate::sys::lock::{PidFile, Refused};
 use crate::sys::socket::{self, FileId, Options};
 use crate::sys::{errno::Failed, privilege};
@@ -37,6 +39,42 @@ impl Operators {
             return Err(error);
         }
         Ok(all)
+    }
+
+    /// As the program before left it. Its files are the pool's to remove.
+    pub(super) fn taken_over(shell: &Shell) -> Self {
+        let trust = |operator| if operator { Trust::Operator } else { Trust::Anyone };
+        let doors = shell.doors.iter().map(|door| (Fd::new(door.fd), trust(door.operator)));
+        let id = |file: &FilePart| {
+            (PathBuf::from(&file.path), FileId { device: file.device, inode: file.inode })
+        };
+        let pid_file = shell.pid_file.as_ref().map(|lock| {
+            let (path, id) = id(&lock.file);
+            PidFile::adopt(path, id, Fd::new(lock.fd))
+        });
+        Self {
+            pid_file,
+            umask: shell.umask,
+            paths: shell.files.iter().map(id).collect(),
+            doors: doors.collect(),
+            health: shell.health.as_deref().and_then(parse_address),
+        }
+    }
+
+    /// For the next program. Before `parts`, which takes the doors.
+    pub(super) fn save(&self, shell: &mut Shell) {
+        let door = |(fd, trust): &(Fd, Trust)| DoorPart {
+            fd: fd.raw(),
+            operator: *trust == Trust::Operator,
+        };
+        shell.doors = self.doors.iter().map(door).collect();
+        shell.files.extend(self.paths.iter().map(|(path, id)| upgrade::file(path, *id)));
+        shell.umask = self.umask;
+        shell.health = self.health.as_ref().map(Address::to_string);
+        shell.pid_file = self.pid_file.as_ref().map(|pid_file| {
+            let (path, id, fd) = pid_file.parts();
+            LockPart { file: upgrade::file(path, id), fd }
+        });
     }
 
     fn fill(&mut self, config: &Config, lent: Option<Fd>) -> Result<(), Error> {
@@ -85,12 +123,18 @@ impl Operators {
     }
 
     /// What the master gets of it.
-    pub(super) fn parts(&mut self, addresses: &[Address], descriptors: (u64, u64)) -> Parts {
+    pub(super) fn parts(
+        &mut self,
+        addresses: &[Address],
+        descriptors: (u64, u64),
+        upgradable: bool,
+    ) -> Parts {
         Parts {
             doors: std::mem::take(&mut self.doors),
             user: privilege::user(),
             addresses: addresses.iter().map(Address::to_string).collect(),
             descriptors,
+            upgradable,
         }
     }
 

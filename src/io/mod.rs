@@ -306,6 +306,8 @@ pub struct WorkerPlan<'a> {
     pub purpose: Purpose,
     /// The options of its epoch that differ from those the pool began with: name and value.
     pub settings: &'a [(String, String)],
+    /// Of one that tries the next program: what that would take over (`ipc::manifest`).
+    pub handover: &'a str,
 }
 
 /// What a worker process is for.
@@ -317,6 +319,16 @@ pub enum Purpose {
     Succeed,
     /// It reads the configuration anew, says what it found, and exits; it never serves.
     Check,
+    /// It becomes the program on disk, which says whether it could take over, and exits.
+    Upgrade,
+}
+
+impl Purpose {
+    /// Whether it is a worker.
+    #[must_use]
+    pub const fn serves(self) -> bool {
+        matches!(self, Self::Serve | Self::Succeed)
+    }
 }
 
 /// A worker that was spawned, as the master holds it.
@@ -424,6 +436,11 @@ pub struct Usage {
 pub trait Processes {
     /// Starts a worker. In the child it never returns.
     fn spawn(&mut self, plan: WorkerPlan<'_>) -> Result<Child, Errno>;
+    /// A worker that an earlier program of this process spawned: its pidfd.
+    fn adopt(&mut self, pid: u32) -> Result<Fd, Errno>;
+    /// Becomes the program on disk, which takes over what this text says (`ipc::manifest`). No
+    /// operation may be under way. It returns only when that failed, and why.
+    fn replace(&mut self, handover: &str) -> String;
     /// Sends a signal through the pidfd, so never to a stranger with the same number.
     fn signal(&mut self, pidfd: &Fd, signal: Signal) -> Result<(), Errno>;
     /// How it ended, if it has; it is gone from the process table then (`waitid(P_PIDFD)`).

@@ -43,6 +43,12 @@ impl Frames {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// What came and is no whole frame yet.
+    #[must_use]
+    pub fn rest(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
     /// The next whole frame's payload; `None` until more bytes come.
     ///
     /// # Errors

@@ -42,6 +42,25 @@ impl Mail {
         (!self.out.is_empty()).then(|| std::mem::take(&mut self.out))
     }
 
+    /// What could not be sent goes before all that waits.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        self.out.splice(..0, bytes.iter().copied());
+    }
+
+    /// For the next program of this process: what came in part, and what waits to leave.
+    #[must_use]
+    pub fn save(&self) -> (&[u8], &[u8]) {
+        (self.frames.rest(), &self.out)
+    }
+
+    /// What another program saved.
+    #[must_use]
+    pub fn restored(max: usize, came: &[u8], out: Vec<u8>) -> Self {
+        let mut frames = Frames::new(max);
+        frames.push(came);
+        Self { max, frames, out }
+    }
+
     /// Whether nothing waits.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

@@ -5,6 +5,7 @@ pub mod board;
 pub mod frame;
 pub mod handoff;
 pub mod mail;
+pub mod manifest;
 pub mod message;
 pub mod metadata;
 

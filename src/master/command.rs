@@ -100,7 +100,8 @@ const HUP: u32 = 1;
 const INT: u32 = 2;
 const QUIT: u32 = 3;
 const USR1: u32 = 10;
-const USR2: u32 = 12;
+/// The application's, unless `usr2_upgrade`.
+pub const USR2: u32 = 12;
 const TERM: u32 = 15;
 const CHLD: u32 = 17;
 const TTIN: u32 = 21;

@@ -17,9 +17,9 @@ use std::time::Duration;
 /// The master's side of `admin`.
 #[derive(Debug)]
 pub(super) struct Control {
-    visitors: Visitors,
+    pub(super) visitors: Visitors,
     facts: admin::Parts,
-    began: Option<Instant>,
+    pub(super) began: Option<Instant>,
     /// Bytes resident by process, and when they were read: a system call each.
     memory: BTreeMap<u32, u64>,
     memory_at: Option<Instant>,
@@ -29,6 +29,11 @@ impl Control {
     pub(super) fn new(mut facts: admin::Parts) -> Self {
         let visitors = Visitors::of(&mut facts);
         Self { visitors, facts, began: None, memory: BTreeMap::new(), memory_at: None }
+    }
+
+    /// Whether this process can become another program.
+    pub(super) const fn is_upgradable(&self) -> bool {
+        self.facts.upgradable
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {

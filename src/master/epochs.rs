@@ -96,6 +96,14 @@ impl Epochs {
         Self { current: 0, previous: None, last: 0, settings: BTreeMap::from([(0, settings)]) }
     }
 
+    /// The epochs of a pool that an earlier program of this process began: this one serves.
+    #[must_use]
+    pub fn resumed(current: u32, mode: Mode, first_mode: Mode) -> Self {
+        let settings = Settings { options: Vec::new(), mode, first_mode };
+        let settings = BTreeMap::from([(current, settings)]);
+        Self { current, previous: None, last: current, settings }
+    }
+
     /// The epoch that serves.
     #[must_use]
     pub const fn current(&self) -> u32 {

@@ -5,6 +5,8 @@
 //! hands over; a worker counts on its line what it takes and how that ends. What a dead worker left
 //! open is cut. What was on its way to it goes to others, and counts for them.
 
+pub mod saved;
+
 use crate::io::{Fd, Instant};
 use crate::ipc::board::Line;
 use crate::ipc::handoff::Carried;

@@ -1,12 +1,14 @@
 //! Application messages of the workers and their master, on a stream beside each channel.
 
 use super::Master;
+use super::shutdown::Phase;
 use super::supervise::Process;
 use crate::event::{ChannelFault, Event};
 use crate::io::{
-    Bytes, Completion, ErrnoClass, Fd, Instant, Io, Kind, Op, Owned, Processes, Token,
+    Bytes, Completion, Errno, ErrnoClass, Fd, Instant, Io, Kind, Op, Owned, Processes, Token,
 };
 use crate::ipc::mail::{Mail, MasterMail};
+use crate::ipc::manifest::{self, MailPart};
 
 /// Our end of one worker's stream, and what the kernel does with it.
 #[derive(Debug)]
@@ -20,6 +22,13 @@ pub(super) struct Post {
     canceled: bool,
 }
 
+impl Post {
+    pub(super) const fn new(fd: Fd, mail: Mail) -> Self {
+        let (reading, sending, over, canceled) = (false, false, false, false);
+        Self { fd: Some(fd), mail, reading, sending, over, canceled }
+    }
+}
+
 impl<I: Io + Processes> Master<I> {
     /// With application messages: each worker gets a stream of its own.
     #[must_use]
@@ -31,18 +40,21 @@ impl<I: Io + Processes> Master<I> {
     /// The worker of this line was spawned with the other end of this stream.
     pub(super) fn open_post(&mut self, line: u32, fd: Fd) {
         let mail = Mail::new(self.message_max);
-        let post = Post {
-            fd: Some(fd),
-            mail,
-            reading: false,
-            sending: false,
-            over: false,
-            canceled: false,
-        };
         if let Some(process) = self.processes.get_mut(&line) {
-            process.post = Some(post);
+            process.post = Some(Post::new(fd, mail));
         }
-        self.read_mail(line, vec![0; READ_BYTES].into_boxed_slice());
+        self.begin_mail(line);
+    }
+
+    /// Reads from the stream, from its beginning or again.
+    pub(super) fn begin_mail(&mut self, line: u32) {
+        if let Some(post) = self.processes.get_mut(&line).and_then(|process| process.post.as_mut())
+            && !post.over
+            && !post.reading
+        {
+            post.canceled = false;
+            self.read_mail(line, vec![0; READ_BYTES].into_boxed_slice());
+        }
     }
 
     fn read_mail(&mut self, line: u32, buffer: Box<[u8]>) {
@@ -50,6 +62,7 @@ impl<I: Io + Processes> Master<I> {
             && let Some(post) = &mut process.post
             && let Some(fd) = &post.fd
             && !post.over
+            && self.phase != Phase::Quiescing
         {
             post.reading = true;
             let token = Token::new(Kind::Read, line, process.generation);
@@ -69,6 +82,7 @@ impl<I: Io + Processes> Master<I> {
         let bytes = match completion.result {
             Ok(count) if count > 0 => &buffer[..count as usize],
             Err(errno) if errno.class() == ErrnoClass::Retry => &[],
+            Err(Errno::Canceled) if self.phase == Phase::Quiescing => return,
             Ok(_) | Err(_) => {
                 post.over = true;
                 return self.join(line);
@@ -107,6 +121,7 @@ impl<I: Io + Processes> Master<I> {
         let sent = match completion.result {
             Ok(count) => count as usize,
             Err(errno) if errno.class() == ErrnoClass::Retry => 0,
+            Err(Errno::Canceled) if self.phase == Phase::Quiescing => 0,
             Err(_) => {
                 // Its end of file says the rest.
                 post.over = true;
@@ -116,6 +131,9 @@ impl<I: Io + Processes> Master<I> {
         if let Some(Owned::Bytes(bytes, from)) = owned
             && from + sent < bytes.len()
         {
+            if self.phase == Phase::Quiescing {
+                return post.mail.put_back(&bytes[from + sent..]);
+            }
             process.send_mail(&mut self.io, line, bytes, from + sent);
         }
         self.join(line);
@@ -175,6 +193,27 @@ impl Process {
             let token = Token::new(Kind::Send, line, self.generation);
             io.submit(token, Op::Send(fd, bytes, from));
         }
+    }
+
+    /// Cancels what the kernel does with the stream; whether it does nothing.
+    pub(super) fn pause_post<I: Io>(&mut self, io: &mut I, line: u32) -> bool {
+        let Some(post) = self.post.as_mut().filter(|post| !post.over) else { return true };
+        for (kind, runs) in [(Kind::Read, post.reading), (Kind::Send, post.sending)] {
+            if runs && !post.canceled {
+                let token = Token::new(kind, line, self.generation);
+                io.submit(token.with(Kind::Cancel), Op::Cancel(token));
+            }
+        }
+        post.canceled = true;
+        !post.reading && !post.sending
+    }
+
+    /// For the next program of this process.
+    pub(super) fn save_post(&self) -> Option<MailPart> {
+        let post = self.post.as_ref().filter(|post| !post.over)?;
+        let (came, leaves) = post.mail.save();
+        let (came, leaves) = (manifest::to_hex(came), manifest::to_hex(leaves));
+        Some(MailPart { fd: post.fd.as_ref()?.raw(), came, leaves })
     }
 
     /// Ends the stream when no operation uses it; whether it has ended.

@@ -11,12 +11,13 @@ mod control;
 pub mod ends;
 pub mod epochs;
 mod handoff;
+mod handover;
 pub mod ledger;
 pub mod listeners;
 mod mail;
 mod operate;
 pub mod pending;
-mod probe;
+pub mod probe;
 pub mod recycle;
 pub mod refuse;
 pub mod reload;
@@ -26,8 +27,10 @@ mod shutdown;
 mod sockets;
 mod spawn;
 mod supervise;
+mod takeover;
 mod transact;
 pub mod trial;
+pub mod upgrade;
 mod watch;
 pub mod watchdog;
 pub mod workers;
@@ -222,13 +225,16 @@ impl<I: Io + Processes> Master<I> {
     pub fn turn(&mut self, done: &mut Vec<Completion>) -> Option<Instant> {
         let now = self.io.now();
         if self.phase == Phase::Starting {
-            self.start();
+            self.start(now);
         }
         for completion in done.drain(..) {
             self.on_completion(completion, now);
         }
         self.refusals.sent(&mut self.io);
         self.settle(now);
+        if self.phase == Phase::Quiescing {
+            return self.quiesce(now);
+        }
         self.attend(now);
         self.watch(now);
         self.supervise(now);
@@ -245,10 +251,13 @@ impl<I: Io + Processes> Master<I> {
         self.post();
         self.advance(now);
         self.arm(now);
+        if self.phase == Phase::Quiescing {
+            return self.quiesce(now);
+        }
         self.next_deadline(now)
     }
 
-    fn start(&mut self) {
+    fn start(&mut self, now: Instant) {
         let (workers, listeners) = (self.workers.slots(), self.listeners.count());
         (self.events)(&Event::Started { workers, listeners });
         self.balancer.reset();
@@ -256,6 +265,7 @@ impl<I: Io + Processes> Master<I> {
         self.signals.read(&mut self.io);
         self.accepting.reserve = self.io.spare().ok();
         self.phase = Phase::Running;
+        self.wake_up(now);
     }
 
     fn on_completion(&mut self, completion: Completion, now: Instant) {
@@ -281,8 +291,13 @@ impl<I: Io + Processes> Master<I> {
 
     fn on_signal(&mut self, completion: &Completion, now: Instant) {
         for signal in self.signals.completed(&mut self.io, completion, now) {
-            let command = command::command(signal, self.phase.is_draining());
-            if self.calls.in_master(signal) {
+            let draining = self.phase.is_draining();
+            let upgrades = signal == command::USR2 && self.ops.config.usr2_upgrade() && !draining;
+            let command = match upgrades {
+                true => Command::Upgrade,
+                false => command::command(signal, draining),
+            };
+            if !upgrades && self.calls.in_master(signal) {
                 continue;
             }
             if let Command::Ignore(why) = command {
@@ -291,7 +306,9 @@ impl<I: Io + Processes> Master<I> {
                 self.on_command(command, None, now);
             }
         }
-        if self.phase != Phase::Ending && self.signals.retry_at.is_none() {
+        if !matches!(self.phase, Phase::Ending | Phase::Quiescing)
+            && self.signals.retry_at.is_none()
+        {
             self.signals.read(&mut self.io);
         }
     }

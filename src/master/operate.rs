@@ -10,6 +10,7 @@ use super::restart::Policy;
 use super::scale::{self, Change, Scaling};
 use super::shutdown::Phase;
 use super::transact::{Kind, Running};
+use super::upgrade::Upgrade;
 use super::workers::State;
 use crate::config::{Config, Mode};
 use crate::event::Event;
@@ -32,7 +33,12 @@ pub(super) struct Operations {
     waiting: Vec<(Command, Vec<Asker>)>,
     scaling: Option<(Scaling, Vec<Asker>)>,
     /// How many workers there were before all were drained.
-    drained: Option<u32>,
+    pub(super) drained: Option<u32>,
+    /// The next program has been tried: we become it.
+    pub(super) upgrade: Option<(Upgrade, Vec<Asker>)>,
+    /// We are the next program: who asked for that, and how many workers there are to be if the
+    /// configured number has changed.
+    pub(super) took_over: Option<(Vec<Asker>, Option<u32>)>,
     limits: Limits,
     recycler: Recycler,
     seed: u64,
@@ -56,17 +62,25 @@ impl Operations {
             waiting: Vec::new(),
             scaling: None,
             drained: None,
+            upgrade: None,
+            took_over: None,
             limits: Limits::new(config),
             recycler: Recycler::default(),
             seed,
         }
     }
 
+    /// A command of our own, after what is under way.
+    pub(super) fn put_off(&mut self, command: Command) {
+        self.waiting.push((command, Vec::new()));
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let transaction = self.running.as_ref().and_then(|running| running.machine.next_deadline());
         let scaling = self.scaling.as_ref().map(|(scaling, _)| scaling.until);
         let idle = self.running.is_none().then(|| self.recycler.next_deadline(&self.limits));
-        [transaction, scaling, idle.flatten()].into_iter().flatten().min()
+        let upgrade = self.upgrade.as_ref().map(|(upgrade, _)| upgrade.deadline());
+        [transaction, scaling, idle.flatten(), upgrade].into_iter().flatten().min()
     }
 }
 
@@ -87,13 +101,12 @@ impl<I: Io + Processes> Master<I> {
             | Command::ScaleTo(_)
             | Command::DrainWorkers
             | Command::Recycle(_)
+            | Command::Upgrade
             | Command::SetMode(_) => {
                 self.operate_on(command, asker.into_iter().collect(), now);
             }
             Command::Dump => self.dump(asker),
-            Command::Upgrade | Command::Ignore(_) => {
-                self.answer(asker, Answer::failed("command", "not available yet"));
-            }
+            Command::Ignore(why) => self.answer(asker, Answer::failed("command", why)),
         }
     }
 
@@ -129,6 +142,9 @@ impl<I: Io + Processes> Master<I> {
         if self.ops.running.as_ref().is_some_and(|running| running.kind == Kind::Recycle) {
             self.abort_transaction("something more urgent was asked for", now);
         }
+        if self.ops.upgrade.is_some() {
+            return self.conclude(askers, &Answer::failed(command.name(), "busy: upgrade"));
+        }
         let Some(running) = &self.ops.running else { return self.begin(command, askers, now) };
         let busy = format!("busy: {} since {:?}", running.kind.name(), now.since(running.began));
         let waits = matches!(
@@ -152,6 +168,7 @@ impl<I: Io + Processes> Master<I> {
             Command::Reload => self.begin_reload(askers, now),
             Command::Rollback => self.begin_rollback(askers, now),
             Command::SetMode(mode) => self.begin_mode(mode, askers, now),
+            Command::Upgrade => self.begin_upgrade(askers, now),
             Command::Recycle(slot) => self.begin_recycle(slot, askers, now),
             Command::ScaleBy(by) => {
                 match scale::target(self.workers.active().count(), by, self.ops.slots_max) {
@@ -165,12 +182,9 @@ impl<I: Io + Processes> Master<I> {
                 self.scale_to(0, askers, now);
             }
             Command::ScaleTo(target) => self.scale_to(target, askers, now),
-            Command::Drain
-            | Command::Stop
-            | Command::Reap
-            | Command::Upgrade
-            | Command::Dump
-            | Command::Ignore(_) => unreachable!("{command:?} is no operation"),
+            Command::Drain | Command::Stop | Command::Reap | Command::Dump | Command::Ignore(_) => {
+                unreachable!("{command:?} is no operation")
+            }
         }
     }
 
@@ -182,7 +196,8 @@ impl<I: Io + Processes> Master<I> {
         }
         self.recycle(now);
         self.drive(now);
-        if self.ops.running.is_none() && !self.ops.waiting.is_empty() {
+        self.hand_over(now);
+        if self.is_idle() && !self.ops.waiting.is_empty() {
             let (command, askers) = self.ops.waiting.remove(0);
             self.begin(command, askers, now);
             self.drive(now);
@@ -190,10 +205,21 @@ impl<I: Io + Processes> Master<I> {
         self.finish_scaling(now);
     }
 
+    /// Whether neither a transaction is under way nor a handover to the next program.
+    fn is_idle(&self) -> bool {
+        self.ops.running.is_none() && self.ops.upgrade.is_none()
+    }
+
     /// The pool ends: whatever is under way or waits is over.
     pub(super) fn abort_operations(&mut self, now: Instant) {
         let why = "the pool drains";
         self.abort_transaction(why, now);
+        self.abort_handover(why);
+        self.abort_waiting(why);
+    }
+
+    /// What waits for something else is over.
+    pub(super) fn abort_waiting(&mut self, why: &str) {
         for (command, askers) in std::mem::take(&mut self.ops.waiting) {
             self.conclude(askers, &Answer::failed(command.name(), why));
         }
@@ -279,7 +305,7 @@ impl<I: Io + Processes> Master<I> {
 
     /// Replaces workers that have served long enough.
     fn recycle(&mut self, now: Instant) {
-        let busy = self.ops.running.is_some() || !self.workers.all_ready();
+        let busy = !self.is_idle() || !self.workers.all_ready();
         if busy || !self.ops.recycler.is_due(&self.ops.limits, now) {
             return;
         }

@@ -65,6 +65,12 @@ impl Pending {
         self.queue.insert(place, arrival);
     }
 
+    /// All that wait, oldest first.
+    #[must_use]
+    pub const fn all(&self) -> &VecDeque<Arrival> {
+        &self.queue
+    }
+
     /// The one that waits longest, left where it is.
     #[must_use]
     pub fn front(&self) -> Option<&Arrival> {

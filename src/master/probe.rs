@@ -57,11 +57,8 @@ impl<I: Io + Processes> Master<I> {
         process.pass(&mut self.io, line, self.ledger.handed(line));
         let asked = (line, process.generation);
         let token = Token::new(Kind::Send, PROBES + line, process.generation);
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: ringfort-probe\r\n\
-             Connection: close\r\n\r\n"
-        );
-        self.io.submit(token, Op::Send(&fd, Bytes::Owned(request.into_bytes()), 0));
+        let request = request(path).into_bytes();
+        self.io.submit(token, Op::Send(&fd, Bytes::Owned(request), 0));
         // Past the transaction's own deadline: it says that the answer is late.
         let deadline = now.after(time).after(GRACE);
         let mut probe = Probe {
@@ -158,8 +155,18 @@ impl Probe {
     }
 }
 
+/// What is asked.
+#[must_use]
+pub fn request(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: ringfort-probe\r\n\
+         Connection: close\r\n\r\n"
+    )
+}
+
 /// What the first bytes of an answer say; `None`: too few. Below 500 is good.
-fn verdict(answer: &[u8]) -> Option<Result<(), String>> {
+#[must_use]
+pub fn verdict(answer: &[u8]) -> Option<Result<(), String>> {
     let line = answer.get(..STATUS_BYTES)?;
     let status = line.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(2..5));
     let status = status.filter(|status| status.iter().all(u8::is_ascii_digit));

@@ -15,6 +15,9 @@ pub(super) enum Phase {
     Starting,
     /// It accepts and hands over.
     Running,
+    /// It accepts nothing and asks the kernel for nothing more, and becomes the next program when
+    /// the kernel does nothing any more; workers serve on.
+    Quiescing,
     /// It accepts and hands over, and says that it is not ready, until then.
     LameDuck {
         /// When it stops accepting.
@@ -38,12 +41,12 @@ pub(super) enum Phase {
 impl Phase {
     /// Whether the end has begun.
     pub(super) const fn is_draining(self) -> bool {
-        !matches!(self, Self::Starting | Self::Running)
+        !matches!(self, Self::Starting | Self::Running | Self::Quiescing)
     }
 
     /// Whether nothing new is accepted any more.
     const fn is_ending(self) -> bool {
-        !self.accepts() && !matches!(self, Self::Starting)
+        self.is_draining() && !self.accepts()
     }
 
     /// Whether workers take connections.
@@ -59,7 +62,12 @@ impl Phase {
     pub(super) const fn next_deadline(self) -> Option<Instant> {
         match self {
             Self::LameDuck { until } | Self::Settling { until, .. } => Some(until),
-            Self::Starting | Self::Running | Self::Draining | Self::Ending | Self::Done => None,
+            Self::Starting
+            | Self::Running
+            | Self::Quiescing
+            | Self::Draining
+            | Self::Ending
+            | Self::Done => None,
         }
     }
 }

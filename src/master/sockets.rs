@@ -4,6 +4,7 @@ use super::MasterListener;
 use super::command;
 use super::listeners::Listeners;
 use crate::io::{Completion, Errno, Fd, Instant, Io, Kind, Op, Owned, Token};
+use crate::ipc::manifest::ListenerPart;
 use std::time::Duration;
 
 /// The listeners, those of a slot together, as a worker gets them.
@@ -79,6 +80,16 @@ impl Sockets {
         self.slots.get(slot as usize).map_or(&[], Vec::as_slice)
     }
 
+    /// Each listener, in the order of the table.
+    pub(super) fn save(&self) -> Vec<ListenerPart> {
+        let part = |(slot, place): (Option<u32>, u32)| {
+            let &(address, ref fd) = self.get(place)?;
+            Some(ListenerPart { fd: fd.raw(), address, slot })
+        };
+        let slots = self.places.iter().map(|(slot, _)| *slot);
+        slots.zip(0..).filter_map(part).collect()
+    }
+
     pub(super) fn are_open(&self) -> bool {
         !self.places.is_empty()
     }
@@ -136,12 +147,27 @@ impl Signals {
                 let bytes = buffer.len().min(bytes as usize);
                 command::signals(&buffer[..bytes]).collect()
             }
-            (Ok(_) | Err(Errno::Interrupted), _) => Vec::new(),
+            (Ok(_) | Err(Errno::Interrupted | Errno::Canceled), _) => Vec::new(),
             (Err(_), _) => {
                 self.retry_at = Some(now.after(RETRY));
                 Vec::new()
             }
         }
+    }
+
+    /// Cancels the read; whether it has ended. What comes is kept by the kernel.
+    pub(super) fn pause<I: Io>(&mut self, io: &mut I) -> bool {
+        self.retry_at = None;
+        if self.reading && !std::mem::replace(&mut self.canceled, true) {
+            io.submit(TOKEN.with(Kind::Cancel), Op::Cancel(TOKEN));
+        }
+        !self.reading
+    }
+
+    /// Reads again after a pause.
+    pub(super) fn resume<I: Io>(&mut self, io: &mut I) {
+        self.canceled = false;
+        self.read(io);
     }
 
     /// Cancels the read, waits for its last completion, closes. Call again until it is closed.

@@ -18,7 +18,7 @@ impl<I: Io + Processes> Master<I> {
     ) {
         let Wanted { epoch, purpose } = wanted;
         let settings = self.ops.epochs.settings(epoch);
-        let shared = settings.mode == Mode::Shared && purpose != Purpose::Check;
+        let shared = settings.mode == Mode::Shared && purpose.serves();
         let config = settings.config(&self.ops.base);
         let connections_max = config.unwrap_or_else(|_| self.ops.base.clone()).connections_max();
         if shared {
@@ -41,7 +41,7 @@ impl<I: Io + Processes> Master<I> {
         let pid = child.pid;
         match purpose {
             Purpose::Serve => self.workers.spawned(slot, line, now),
-            Purpose::Succeed | Purpose::Check => {
+            Purpose::Succeed | Purpose::Check | Purpose::Upgrade => {
                 self.workers.candidate_spawned(slot, line, wanted, now);
             }
         }
@@ -75,7 +75,7 @@ impl<I: Io + Processes> Master<I> {
         if let Some(mail) = mail {
             self.open_post(line, mail);
         }
-        if purpose != Purpose::Check {
+        if purpose.serves() {
             (self.events)(&Event::WorkerSpawned { slot, generation, pid });
         }
     }
@@ -92,10 +92,22 @@ impl<I: Io + Processes> Master<I> {
         let Wanted { epoch, purpose } = wanted;
         let listeners = if reads { self.sockets.of_slot(slot) } else { &[] };
         let settings = &self.ops.epochs.settings(epoch).options;
-        let mail = self.mail.as_ref().filter(|_| purpose != Purpose::Check);
+        let mail = self.mail.as_ref().filter(|_| purpose.serves());
         let (ours, theirs) = mail.map(|_| self.io.stream_pair()).transpose()?.unzip();
         let mail = theirs.as_ref();
-        let plan = WorkerPlan { slot, generation, epoch, line, listeners, mail, purpose, settings };
+        let handover =
+            if purpose == Purpose::Upgrade { self.save().encode() } else { String::new() };
+        let plan = WorkerPlan {
+            slot,
+            generation,
+            epoch,
+            line,
+            listeners,
+            mail,
+            purpose,
+            settings,
+            handover: &handover,
+        };
         let spawned = self.io.spawn(plan);
         // The child has a copy.
         if let Some(theirs) = theirs {

@@ -4,7 +4,7 @@ use super::Master;
 use super::ends::EndReason;
 use super::ledger::{self, Arrival};
 use super::mail::Post;
-use super::shutdown::KILL_GRACE;
+use super::shutdown::{KILL_GRACE, Phase};
 use super::workers::{Action, Death, Role, State, Wanted};
 use crate::error::{Error, ErrorKind};
 use crate::event::{ChannelFault, Event, KillReason};
@@ -113,6 +113,11 @@ impl<I: Io + Processes> Master<I> {
                 Action::Kill { line, reason, first } => self.kill(line, reason, first, now),
             }
         }
+        self.hear_out(now);
+    }
+
+    /// Gets on with what waits for a channel, or for a dead worker's last words.
+    pub(super) fn hear_out(&mut self, now: Instant) {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let lines: Vec<u32> = self
             .processes
@@ -134,6 +139,8 @@ impl<I: Io + Processes> Master<I> {
         if let Some(process) = self.processes.get_mut(&line)
             && let Some(channel) = &process.channel
             && !process.abandoned
+            // What the dead have said is heard to its end.
+            && (process.dead || self.phase != Phase::Quiescing)
         {
             let token = Token::new(Kind::Receive, line, process.generation);
             self.io.submit(token, Op::Receive(channel));

@@ -21,6 +21,10 @@ pub(super) enum Kind {
     Rollback,
     SetMode,
     Recycle,
+    /// The next program is tried.
+    TryUpgrade,
+    /// This is the next program: its workers replace those of the one before.
+    Upgrade,
 }
 
 impl Kind {
@@ -30,6 +34,7 @@ impl Kind {
             Self::Rollback => "rollback",
             Self::SetMode => "mode",
             Self::Recycle => "recycle",
+            Self::TryUpgrade | Self::Upgrade => "upgrade",
         }
     }
 }
@@ -109,6 +114,23 @@ impl<I: Io + Processes> Master<I> {
         self.transact(Kind::Recycle, plan, None, askers, now);
     }
 
+    /// Tries the program on disk.
+    pub(super) fn begin_upgrade(&mut self, askers: Vec<Asker>, now: Instant) {
+        if !self.control.is_upgradable() {
+            let why = "this pool's process began as another program's child: replace that one";
+            return self.conclude(askers, &Answer::failed(Kind::TryUpgrade.name(), why));
+        }
+        let plan = Plan { check: true, probe: None, slots: Vec::new(), undo: false, ..self.plan() };
+        self.transact(Kind::TryUpgrade, plan, None, askers, now);
+    }
+
+    /// The workers of the program before this one are replaced by our own.
+    pub(super) fn finish_upgrade(&mut self, askers: Vec<Asker>, now: Instant) {
+        let plan = Plan { undo: false, ..self.plan() };
+        let settings = self.ops.epochs.settings(self.ops.epochs.current()).clone();
+        self.transact(Kind::Upgrade, plan, Some(settings), askers, now);
+    }
+
     /// All slots, with probes and an undo.
     fn plan(&self) -> Plan {
         let config = &self.ops.config;
@@ -170,7 +192,9 @@ impl<I: Io + Processes> Master<I> {
             let (epoch, check_slot) = (running.epoch, running.check_slot);
             match action {
                 Action::Check => {
-                    self.workers.want(check_slot, Wanted { epoch, purpose: Purpose::Check });
+                    let tries = running.kind == Kind::TryUpgrade;
+                    let purpose = if tries { Purpose::Upgrade } else { Purpose::Check };
+                    self.workers.want(check_slot, Wanted { epoch, purpose });
                 }
                 Action::Spawn(slot) => {
                     self.workers.want(slot, Wanted { epoch, purpose: Purpose::Succeed });
@@ -204,6 +228,11 @@ impl<I: Io + Processes> Master<I> {
     /// The throw-away child has read the configuration.
     pub(super) fn config_read(&mut self, message: &Message, now: Instant) {
         let Some(running) = &mut self.ops.running else { return };
+        if running.kind == Kind::TryUpgrade {
+            let check_slot = running.check_slot;
+            running.machine.checked(Ok(()));
+            return self.give_up_check(check_slot, now);
+        }
         let said = message.config().ok_or_else(|| "it said nothing about it".to_owned());
         let (epoch, check_slot) = (running.epoch, running.check_slot);
         let result = said.and_then(|(options, restart)| {
@@ -236,7 +265,9 @@ impl<I: Io + Processes> Master<I> {
         self.workers.give_up(slot, now);
         if let Some(running) = &mut self.ops.running {
             match purpose {
-                Purpose::Check => running.machine.checked(Err(why.to_owned())),
+                Purpose::Check | Purpose::Upgrade => {
+                    running.machine.checked(Err(why.to_owned()));
+                }
                 Purpose::Serve | Purpose::Succeed => running.machine.failed(slot, why),
             }
         }
@@ -370,13 +401,16 @@ impl<I: Io + Processes> Master<I> {
         let Some(running) = self.ops.running.take() else { return };
         let Running { kind, epoch, askers, restart, .. } = running;
         let answer = match result {
+            Ok(()) if kind == Kind::TryUpgrade => return self.begin_handover(askers, now),
             Ok(()) => self.commit(kind, epoch, restart, now),
             Err(why) => {
                 self.ops.epochs.drop(epoch);
                 if kind == Kind::Recycle {
                     self.recycling_failed(now);
                 }
-                let text = format!("{why}; the old workers serve on");
+                let tried = kind == Kind::TryUpgrade;
+                let so = if tried { "nothing has changed" } else { "the old workers serve on" };
+                let text = format!("{why}; {so}");
                 Answer::failed(kind.name(), text)
             }
         };

@@ -5,6 +5,7 @@
 //! board, which no two lives share, so that a slot may have an old and a new one at a time.
 
 mod action;
+mod saved;
 mod succession;
 
 pub use action::{Action, Death};

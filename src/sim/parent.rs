@@ -89,6 +89,17 @@ impl Processes for Kernel {
 
     /// # Difference to Linux
     ///
+    /// There is no other program here.
+    fn adopt(&mut self, _: u32) -> Result<Fd, Errno> {
+        Err(Errno::Denied)
+    }
+
+    fn replace(&mut self, _: &str) -> String {
+        "there is no other program here".to_owned()
+    }
+
+    /// # Difference to Linux
+    ///
     /// There is one user, root.
     fn peer_user(&mut self, _: &Fd) -> Option<u32> {
         Some(0)

@@ -2,6 +2,7 @@
 
 use super::errno::{Failed, last_number};
 use super::socket::FileId;
+use crate::io::Fd;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -14,8 +15,8 @@ use std::path::{Path, PathBuf};
 pub struct PidFile {
     path: PathBuf,
     id: FileId,
-    /// Close-on-exec: who goes on as another program takes it anew.
-    _locked: File,
+    /// Close-on-exec, but for the next program of this process.
+    locked: File,
 }
 
 /// Why there is none.
@@ -42,19 +43,31 @@ impl PidFile {
                 return Err(Refused::Held(read(file)));
             }
             let id = FileId::of(path);
-            let same = file
-                .metadata()
-                .is_ok_and(|meta| id.is_some_and(|id| id == FileId::new(meta.dev(), meta.ino())));
+            let same = file.metadata().is_ok_and(|meta| {
+                id.is_some_and(|id| id == FileId { device: meta.dev(), inode: meta.ino() })
+            });
             if let (Some(id), true) = (id, same) {
                 if !fresh {
                     file.set_len(0).map_err(|error| failed("write the pid file", &error))?;
                 }
                 writeln!(&file, "{}", std::process::id())
                     .map_err(|error| failed("write the pid file", &error))?;
-                return Ok(Self { path: path.to_owned(), id, _locked: file });
+                return Ok(Self { path: path.to_owned(), id, locked: file });
             }
         }
         Err(Refused::Held("it keeps changing".to_owned()))
+    }
+
+    /// Where it is, which file that is, and the descriptor that holds the lock.
+    #[must_use]
+    pub fn parts(&self) -> (&Path, FileId, i32) {
+        (&self.path, self.id, self.locked.as_raw_fd())
+    }
+
+    /// One that an earlier program of this process created.
+    #[must_use]
+    pub fn adopt(path: PathBuf, id: FileId, fd: Fd) -> Self {
+        Self { path, id, locked: File::from(super::owned::own(fd)) }
     }
 
     /// Removes it, if it is still the one that was created.

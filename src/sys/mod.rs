@@ -36,6 +36,7 @@ pub mod clock;
 mod connect;
 pub mod cpu;
 pub mod errno;
+pub mod exec;
 pub mod file;
 pub mod lock;
 pub mod log;

@@ -232,6 +232,25 @@ pub fn await_readable(fd: &Fd) {
     unsafe { libc::poll(&raw mut poll, 1, -1) };
 }
 
+/// The same, for so long at most; whether it is readable.
+#[must_use]
+pub fn await_readable_for(fd: &Fd, time: Duration) -> bool {
+    let mut poll = libc::pollfd { fd: fd.raw(), events: libc::POLLIN, revents: 0 };
+    let time = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: reads and fills one local.
+    unsafe { libc::poll(&raw mut poll, 1, time) > 0 }
+}
+
+/// A child that an earlier program of this process forked; it is not reaped, so the number is still
+/// its own.
+///
+/// # Errors
+///
+/// It is no process any more; out of descriptors.
+pub fn adopt(pid: u32) -> Result<Fd, Failed> {
+    pidfd_open(pid.cast_signed())
+}
+
 /// How the child ended, if it has; it is gone from the process table then.
 ///
 /// Answers code -1 if somebody else has reaped it (an application that waits for any child, or

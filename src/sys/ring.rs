@@ -114,6 +114,9 @@ pub type Launch = Box<dyn FnMut(&crate::io::WorkerPlan<'_>, Fd) -> i32>;
 /// Makes one more listener in the group of an address, by index into the pool's addresses.
 pub type Listen = Box<dyn FnMut(u16) -> Result<Fd, Errno>>;
 
+/// Becomes the program on disk; gives back why that failed.
+pub type Replace = Box<dyn FnMut(&str) -> String>;
+
 /// One io_uring of this process, used by the thread that made it.
 pub struct Ring {
     // Dropped by hand, in this order: the halves, the ring, then the memory it used. Memory of
@@ -133,6 +136,7 @@ pub struct Ring {
     pub(super) notify: Notify,
     pub(super) launch: Option<Launch>,
     pub(super) listen: Option<Listen>,
+    pub(super) replace: Option<Replace>,
     /// The children that were spawned and not yet reaped: pidfd to pid.
     pub(super) children: BTreeMap<i32, u32>,
 }
@@ -185,6 +189,7 @@ impl Ring {
             notify: Notify::default(),
             launch: None,
             listen: None,
+            replace: None,
             children: BTreeMap::new(),
         })
     }
@@ -197,6 +202,11 @@ impl Ring {
     /// Lets this ring's process make listeners while it runs: only the master's does.
     pub fn set_listen(&mut self, listen: Listen) {
         self.listen = Some(listen);
+    }
+
+    /// Lets this ring's process become another program: only the master's does.
+    pub fn set_replace(&mut self, replace: Replace) {
+        self.replace = Some(replace);
     }
 
     pub(super) fn push(&mut self, entry: &squeue::Entry) {

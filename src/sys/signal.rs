@@ -55,9 +55,27 @@ pub fn parse(bytes: &[u8]) -> impl Iterator<Item = Received> + '_ {
 }
 
 /// Which signals a thread had blocked before we changed it.
+#[derive(Clone)]
 pub struct Mask(libc::sigset_t);
 
 impl Mask {
+    /// The numbers of those that were blocked.
+    #[must_use]
+    pub fn blocked(&self) -> Vec<i32> {
+        // SAFETY: reads a local of its type.
+        let has = |signal: &i32| unsafe { libc::sigismember(&raw const self.0, *signal) == 1 };
+        (1..=SIGNALS).filter(has).collect()
+    }
+
+    /// As if these had been blocked.
+    ///
+    /// # Errors
+    ///
+    /// A number that is no signal.
+    pub fn of(blocked: &[i32]) -> Result<Self, Failed> {
+        set_of(blocked).map(Self)
+    }
+
     /// Blocks what was blocked then, and nothing else. What came in between and nobody has read is
     /// delivered now.
     ///
@@ -147,6 +165,9 @@ pub fn become_worker() -> Result<Fd, Failed> {
 pub fn unblock_all() -> Result<(), Failed> {
     change_mask(libc::SIG_SETMASK, &set_of(&[])?).map(drop)
 }
+
+/// The highest number of a signal.
+const SIGNALS: i32 = 64;
 
 fn set_of(signals: &[i32]) -> Result<libc::sigset_t, Failed> {
     // SAFETY: integers, for which zero is a value.

@@ -151,16 +151,13 @@ pub fn unlink_own(path: &Path, inode: FileId) {
 /// Which file a path meant when we bound it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileId {
-    device: u64,
-    inode: u64,
+    /// On which device it is.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
 }
 
 impl FileId {
-    /// Of a file that is open.
-    pub(super) const fn new(device: u64, inode: u64) -> Self {
-        Self { device, inode }
-    }
-
     /// Of the file at this path now; `None` if there is none.
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {

@@ -1,5 +1,6 @@
 //! How the real master starts, signals and reaps its workers.
 
+use super::errno::Failed;
 use super::owned;
 use super::process::{self, Forked};
 use super::ring::Ring;
@@ -24,6 +25,19 @@ impl Processes for Ring {
                 socket::close(ours);
                 Err(error.errno())
             }
+        }
+    }
+
+    fn adopt(&mut self, pid: u32) -> Result<Fd, Errno> {
+        let pidfd = process::adopt(pid).map_err(Failed::errno)?;
+        self.children.insert(pidfd.raw(), pid);
+        Ok(pidfd)
+    }
+
+    fn replace(&mut self, handover: &str) -> String {
+        match &mut self.replace {
+            Some(replace) => replace(handover),
+            None => "this pool cannot be replaced".to_owned(),
         }
     }
 

@@ -45,7 +45,9 @@ const PROOFS: &[(&str, fn())] = &[
 
 /// Options whose effect no client of `ringfort serve` can bring about. Their proofs are next to the
 /// code that obeys them.
-const ELSEWHERE: [&str; 15] = [
+const ELSEWHERE: [&str; 16] = [
+    // tests/upgrade: it takes a program that is replaced.
+    "usr2_upgrade",
     // src/master/tests.rs: no worker of the command takes longer than the shortest time that can
     // be set.
     "boot_timeout",

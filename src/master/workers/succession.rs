@@ -17,7 +17,7 @@ pub enum Role {
     Candidate,
     /// As a candidate, but it takes its share of connections, on trial.
     Trial,
-    /// It only reads the configuration.
+    /// It only reads the configuration, or tries the next program.
     Check,
 }
 
@@ -26,7 +26,7 @@ pub enum Role {
 pub struct Wanted {
     /// Of which epoch.
     pub epoch: u32,
-    /// [`Purpose::Succeed`], or [`Purpose::Check`].
+    /// [`Purpose::Succeed`], [`Purpose::Check`] or [`Purpose::Upgrade`].
     pub purpose: Purpose,
 }
 
@@ -40,7 +40,7 @@ impl Workers {
 
     /// The candidate was forked, as `poll` asked.
     pub fn candidate_spawned(&mut self, slot: u32, line: u32, wanted: Wanted, now: Instant) {
-        let role = if wanted.purpose == Purpose::Check { Role::Check } else { Role::Candidate };
+        let role = if wanted.purpose.serves() { Role::Candidate } else { Role::Check };
         self.born(slot, line, role, wanted.epoch, now);
         self.slots[slot as usize].candidate = Some(Candidate::Life(line));
     }

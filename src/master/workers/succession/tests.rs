@@ -18,7 +18,7 @@ fn run(workers: &mut Workers, now: Instant) -> Vec<(u32, u32)> {
         let Action::Spawn { slot, line, epoch, purpose, .. } = action else { continue };
         match purpose {
             Purpose::Serve => workers.spawned(slot, line, now),
-            Purpose::Succeed | Purpose::Check => {
+            Purpose::Succeed | Purpose::Check | Purpose::Upgrade => {
                 workers.candidate_spawned(slot, line, Wanted { epoch, purpose }, now);
             }
         }
