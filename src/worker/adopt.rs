@@ -136,7 +136,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
 
     fn on_handoff(&mut self, message: Message) {
         // The master's copies are what saves connections that came with nonsense: it hands them to
-        // others when this worker ends, which it does now, because the channel is not to be trusted.
+        // others when this worker ends, which it does now: the channel is not to be trusted.
         let Ok(header) = Handoff::decode(&message.bytes) else { return self.lose_master(message) };
         let (came, said) = (message.fds.len(), header.entries().len());
         if came > said || (came < said) != message.truncated {

@@ -37,11 +37,6 @@ impl Client {
         self.stream().write_all(bytes.as_ref())
     }
 
-    /// Our port of it; 0 if it has none.
-    pub(crate) fn port(&mut self) -> u16 {
-        self.stream().local_addr().map_or(0, |address| address.port())
-    }
-
     /// The stream under it.
     pub(crate) fn stream(&mut self) -> &mut TcpStream {
         self.0.get_mut()

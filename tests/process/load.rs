@@ -116,11 +116,11 @@ fn steady(address: SocketAddr, over: &AtomicBool) -> Tally {
                     }
                 }
                 Err(error) if !first && is_close(&error) => {
-                    tally.closed.push(Failure { worker, port: client.port(), error });
+                    tally.closed.push(Failure { worker, port: port(&mut client), error });
                     break;
                 }
                 Err(error) => {
-                    tally.failures.push(Failure { worker, port: client.port(), error });
+                    tally.failures.push(Failure { worker, port: port(&mut client), error });
                     break;
                 }
             }
@@ -128,6 +128,11 @@ fn steady(address: SocketAddr, over: &AtomicBool) -> Tally {
         }
     }
     tally
+}
+
+/// The client's port; 0 if it has none.
+fn port(client: &mut Client) -> u16 {
+    client.stream().local_addr().map_or(0, |address| address.port())
 }
 
 fn short(address: SocketAddr, over: &AtomicBool) -> Tally {
@@ -138,7 +143,7 @@ fn short(address: SocketAddr, over: &AtomicBool) -> Tally {
         match client.send(request).and_then(|()| client.reply()) {
             Ok(reply) => tally.count(&reply, reply.body == b"Hello, World!", None),
             Err(error) => {
-                tally.failures.push(Failure { worker: None, port: client.port(), error });
+                tally.failures.push(Failure { worker: None, port: port(&mut client), error });
             }
         }
     }

@@ -54,6 +54,10 @@ struct Fates {
     cut: BTreeSet<Client>,
 }
 
+fn living(stage: &Stage, index: usize) -> Option<usize> {
+    (index < stage.processes() && stage.is_alive(index)).then_some(index)
+}
+
 fn apply(stage: &mut Stage, fates: &mut Fates, step: &Step) {
     let count = stage.processes();
     let process = |index: usize| (index < count).then_some(index);
@@ -66,30 +70,22 @@ fn apply(stage: &mut Stage, fates: &mut Fates, step: &Step) {
             fates.connected += u32::from(count);
         }
         Step::Ready(index) => {
-            if let Some(index) = process(index)
-                && stage.is_alive(index)
-            {
+            if let Some(index) = living(stage, index) {
                 stage.say_ready(index);
             }
         }
         Step::Receive(index) => {
-            if let Some(index) = process(index)
-                && stage.is_alive(index)
-            {
+            if let Some(index) = living(stage, index) {
                 stage.receive(index);
             }
         }
         Step::Short(index, most) => {
-            if let Some(index) = process(index)
-                && stage.is_alive(index)
-            {
+            if let Some(index) = living(stage, index) {
                 stage.receive_short(index, usize::from(most));
             }
         }
         Step::Serve(index) => {
-            if let Some(index) = process(index)
-                && stage.is_alive(index)
-            {
+            if let Some(index) = living(stage, index) {
                 fates.served.extend(stage.serve_one(index));
             }
         }
@@ -104,9 +100,7 @@ fn apply(stage: &mut Stage, fates: &mut Fates, step: &Step) {
             }
         }
         Step::Nonsense(index) => {
-            if let Some(index) = process(index)
-                && stage.is_alive(index)
-            {
+            if let Some(index) = living(stage, index) {
                 stage.say(index, Message { bytes: b"{]".to_vec(), ..Message::default() });
             }
         }
