@@ -246,7 +246,7 @@ fn edge_loop(worker_id: u32, server: &mut Server) {
     let notify = server.notify_fd().expect("a descriptor").as_raw_fd();
     // SAFETY: no pointers.
     let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-    let events = (libc::EPOLLIN | libc::EPOLLET) as u32;
+    let events = (libc::EPOLLIN | libc::EPOLLET).cast_unsigned();
     let mut event = libc::epoll_event { events, u64: 0 };
     // SAFETY: reads a local.
     let added = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, notify, &raw mut event) };
@@ -275,6 +275,7 @@ fn one_loop(worker_id: u32, server: &mut Server) {
 }
 
 /// Does not hear that it is to end.
+#[expect(clippy::infinite_loop, reason = "what is tested is who does not end")]
 fn stubborn_loop(worker_id: u32, server: &mut Server) {
     let mut answers = Answers::of(worker_id);
     loop {
@@ -358,34 +359,7 @@ async fn answer(mut call: Call, shared: Rc<Shared>) -> Result<Response, String> 
             from_a_thread().await;
             response.text("woken by a thread");
         }
-        // One future of the worker wakes another.
-        "/wait" => {
-            poll_fn(|context| {
-                if shared.open.get() {
-                    return Poll::Ready(());
-                }
-                *shared.gate.lock().expect("no panic") = Some(context.waker().clone());
-                Poll::Pending
-            })
-            .await;
-            response.text("let through");
-        }
-        // Gives way again and again, until another future lets it through.
-        "/yield" => {
-            poll_fn(|context| {
-                context.waker().wake_by_ref();
-                if shared.open.get() { Poll::Ready(()) } else { Poll::Pending }
-            })
-            .await;
-            response.text("gave way");
-        }
-        "/open" => {
-            shared.open.set(true);
-            if let Some(waker) = shared.gate.lock().expect("no panic").take() {
-                waker.wake();
-            }
-            response.text("open");
-        }
+        "/wait" | "/yield" | "/open" => gate(&call, &shared, &mut response).await,
         "/error" => return Err("the password is hunter2".to_owned()),
         "/panic" => panic!("the password is hunter2"),
         "/panic-later" => {
@@ -419,6 +393,40 @@ async fn answer(mut call: Call, shared: Rc<Shared>) -> Result<Response, String> 
         path => response.text(format!("async {path}")),
     }
     Ok(response)
+}
+
+/// One future of the worker lets others through.
+async fn gate(call: &Call, shared: &Shared, response: &mut Response) {
+    match call.path() {
+        // Is woken.
+        "/wait" => {
+            poll_fn(|context| {
+                if shared.open.get() {
+                    return Poll::Ready(());
+                }
+                *shared.gate.lock().expect("no panic") = Some(context.waker().clone());
+                Poll::Pending
+            })
+            .await;
+            response.text("let through");
+        }
+        // Gives way again and again.
+        "/yield" => {
+            poll_fn(|context| {
+                context.waker().wake_by_ref();
+                if shared.open.get() { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            response.text("gave way");
+        }
+        _ => {
+            shared.open.set(true);
+            if let Some(waker) = shared.gate.lock().expect("no panic").take() {
+                waker.wake();
+            }
+            response.text("open");
+        }
+    }
 }
 
 async fn read_body(call: &mut Call, shared: &Shared, response: &mut Response) {
