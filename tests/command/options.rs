@@ -685,9 +685,9 @@ fn pin_cpus() {
 /// How long the slot of a killed worker stays empty.
 fn empty_for(options: &str) -> Duration {
     let server = Server::start(options);
-    let killed = server.worker_pids();
+    let killed = server.await_workers(1);
     let began = Stopwatch::start();
-    server.signal("KILL", killed[0]);
+    server.signal("-KILL", killed[0]);
     loop {
         let now = server.worker_pids();
         if now.iter().any(|pid| !killed.contains(pid)) {
@@ -711,12 +711,8 @@ fn restart_delay() {
 fn auto_restart() {
     let server = Server::start("--workers 2 --auto-restart false --pending-timeout 60s");
     for left in [1, 0] {
-        server.signal("KILL", server.worker_pids()[0]);
-        let began = Stopwatch::start();
-        while server.worker_pids().len() > left {
-            assert!(began.elapsed() < PATIENCE, "{:?}", server.worker_pids());
-            std::thread::park_timeout(Duration::from_millis(1));
-        }
+        server.signal("-KILL", server.await_workers(left + 1)[0]);
+        server.await_workers(left);
         let reply = server.get("/");
         let want = if left > 0 { (200, None) } else { (503, Some("1")) };
         assert_eq!((reply.status, reply.header("retry-after")), want, "{reply:?}");

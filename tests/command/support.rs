@@ -77,6 +77,19 @@ impl Server {
         pids.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
     }
 
+    /// Waits until so many workers run.
+    pub(crate) fn await_workers(&self, count: usize) -> Vec<u32> {
+        let began = Stopwatch::start();
+        loop {
+            let pids = self.worker_pids();
+            if pids.len() == count {
+                return pids;
+            }
+            assert!(began.elapsed() < PATIENCE, "{pids:?}");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
     /// Sends a signal to the master or one of its workers.
     pub(crate) fn signal(&self, signal: &str, pid: u32) {
         assert!(pid == self.pid() || self.worker_pids().contains(&pid), "{pid} is not ours");
