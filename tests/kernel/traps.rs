@@ -194,8 +194,8 @@ fn killed_owner_ours() {
 
 /// The dying ring goes on accepting for some milliseconds, also those who come after the kill.
 fn dying_owner_naive() {
-    // A quiet machine may need a few more rounds to show it; most need one.
-    assert!((0..ROUNDS * 10).any(|_| lost_at_a_death(Kind::Accept) > 0), "the trap is not there");
+    // How many rounds it takes to show depends on the machine: one, or a few hundred.
+    assert!((0..ROUNDS * 200).any(|_| lost_at_a_death(Kind::Accept) > 0), "the trap is not there");
 }
 
 fn dying_owner_ours() {
