@@ -7,17 +7,18 @@ use crate::io::{Bytes, Completion, Fd, Half, Instant, Io, Kind, Op, Owned, Proce
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The questions that are under way. A question may outlive the worker that it was put to.
-pub(super) type Probes = BTreeMap<Asked, Probe>;
-
-/// The life that is asked: its line of the board, and its generation.
-type Asked = (u32, u32);
+/// The questions that are under way, by number. A question may outlive the worker that it was put
+/// to.
+pub(super) type Probes = BTreeMap<u32, Probe>;
 
 /// One question, and what came of it.
 #[derive(Debug)]
 pub(super) struct Probe {
     fd: Fd,
     slot: u32,
+    /// The life that is asked: its line of the board, and its slot's generation.
+    line: u32,
+    generation: u32,
     token: Token,
     /// Operations that the kernel holds.
     sending: bool,
@@ -55,8 +56,10 @@ impl<I: Io + Processes> Master<I> {
         process.outbox.push(Arrival { fd: theirs, listener: 0, at: now, carried: None });
         self.ledger.probe();
         process.pass(&mut self.io, line, self.ledger.handed(line));
-        let asked = (line, process.generation);
-        let token = Token::new(Kind::Send, PROBES + line, process.generation);
+        let generation = process.generation;
+        // The kernel holds nothing of a number that is gone.
+        let number = self.probes.last_key_value().map_or(0, |(last, _)| last + 1);
+        let token = Token::new(Kind::Send, PROBES, number);
         let request = request(path).into_bytes();
         self.io.submit(token, Op::Send(&fd, Bytes::Owned(request), 0));
         // Past the transaction's own deadline: it says that the answer is late.
@@ -64,6 +67,8 @@ impl<I: Io + Processes> Master<I> {
         let mut probe = Probe {
             fd,
             slot,
+            line,
+            generation,
             token,
             sending: true,
             reading: false,
@@ -73,28 +78,28 @@ impl<I: Io + Processes> Master<I> {
             shut: false,
         };
         probe.read(&mut self.io, vec![0; READ_BYTES].into_boxed_slice());
-        self.probes.insert(asked, probe);
+        self.probes.insert(number, probe);
         Ok(())
     }
 
     /// The request is out, or could not be sent: then the answer does not come either.
     pub(super) fn on_probe_sent(&mut self, completion: &Completion) {
         let _ = self.io.reclaim(completion.token);
-        let asked = asked(completion.token);
-        if let Some(probe) = self.probes.get_mut(&asked) {
+        let number = completion.token.generation;
+        if let Some(probe) = self.probes.get_mut(&number) {
             probe.sending = false;
         }
-        self.join_probe(asked);
+        self.join_probe(number);
     }
 
     /// Bytes of the answer, or its end.
     pub(super) fn on_probe_read(&mut self, completion: &Completion) {
-        let asked = asked(completion.token);
+        let number = completion.token.generation;
         let owned = self.io.reclaim(completion.token);
-        let Some(probe) = self.probes.get_mut(&asked) else { return };
+        let Some(probe) = self.probes.get_mut(&number) else { return };
         probe.reading = false;
         let count = completion.result.map_or(0, |count| count as usize);
-        let Some(Owned::Buffer(buffer)) = owned else { return self.join_probe(asked) };
+        let Some(Owned::Buffer(buffer)) = owned else { return self.join_probe(number) };
         let bytes = &buffer[..count.min(buffer.len())];
         let room = HEAD_BYTES.saturating_sub(probe.answer.len());
         probe.answer.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -103,7 +108,7 @@ impl<I: Io + Processes> Master<I> {
         } else {
             verdict(&probe.answer)
         };
-        let slot = probe.slot;
+        let (slot, line, generation) = (probe.slot, probe.line, probe.generation);
         let news = verdict.filter(|_| !std::mem::replace(&mut probe.judged, true));
         if count > 0 && !probe.shut {
             // All of it is read, so that the worker has sent it whole.
@@ -111,14 +116,14 @@ impl<I: Io + Processes> Master<I> {
         }
         // The end of a question to an earlier candidate says nothing of this one.
         if let Some(result) = news
-            && self.is_candidate(slot, asked)
+            && self.is_candidate(slot, line, generation)
         {
             self.probed(slot, result);
         }
-        self.join_probe(asked);
+        self.join_probe(number);
     }
 
-    fn is_candidate(&self, slot: u32, (line, generation): Asked) -> bool {
+    fn is_candidate(&self, slot: u32, line: u32, generation: u32) -> bool {
         let process = self.processes.get(&line);
         self.workers.candidate(slot) == Some(line)
             && process.is_some_and(|process| process.generation == generation)
@@ -134,10 +139,10 @@ impl<I: Io + Processes> Master<I> {
         }
     }
 
-    fn join_probe(&mut self, asked: Asked) {
+    fn join_probe(&mut self, number: u32) {
         let over = |probe: &Probe| !probe.sending && !probe.reading;
-        if self.probes.get(&asked).is_some_and(over)
-            && let Some(probe) = self.probes.remove(&asked)
+        if self.probes.get(&number).is_some_and(over)
+            && let Some(probe) = self.probes.remove(&number)
         {
             self.close(probe.fd);
         }
@@ -180,10 +185,6 @@ pub fn verdict(answer: &[u8]) -> Option<Result<(), String>> {
 /// Whether an operation is a probe's; others of its kinds are those of the line's messages.
 pub(super) const fn is_probe(token: Token) -> bool {
     token.slot >= PROBES
-}
-
-const fn asked(token: Token) -> Asked {
-    (token.slot - PROBES, token.generation)
 }
 
 /// Above all lines, in the slots of tokens.

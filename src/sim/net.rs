@@ -58,6 +58,7 @@ impl State {
         let theirs = self.install(pid, other, None).inspect_err(|_| {
             self.close(pid, &ours);
             self.release(other);
+            self.processes[pid].taken = taken;
         })?;
         self.processes[pid].taken = taken;
         Ok((ours, theirs))
