@@ -227,19 +227,24 @@ pub struct Server {
     told_draining: bool,
     /// Everything was looked at by the last `wait`.
     fresh: bool,
+    /// The loop has asked for a request since the last `wait`.
+    taken: bool,
 }
 
 impl Server {
     /// Sleeps until there is a request, the drain begins, or `timeout` has passed (`None`: however
-    /// long it takes). `false`: the worker has drained, and the loop is to end.
+    /// long it takes). `false`: the worker has drained, and the loop is to end. A request that was
+    /// left lying after the `wait` before ends it only when something else happens.
     pub fn wait(&mut self, timeout: Option<Duration>) -> bool {
         let until = timeout.map(|timeout| self.driver.worker.io().now().after(timeout));
         self.told_quiet = false;
+        self.catch_up();
+        let mut left_lying = !std::mem::take(&mut self.taken);
         loop {
             self.read_mail();
             let began_to_drain = self.driver.worker.is_draining() && !self.told_draining;
             self.told_draining |= began_to_drain;
-            if self.desk.borrow().queued > 0 || began_to_drain {
+            if (self.desk.borrow().queued > 0 && !left_lying) || began_to_drain {
                 self.fresh = true;
                 return true;
             }
@@ -250,11 +255,13 @@ impl Server {
                 return true;
             }
             self.driver.pass(until);
+            left_lying = false;
         }
     }
 
     /// Whether a request waits. Never sleeps; sends what was answered and handles what has come.
     pub fn has_request(&mut self) -> bool {
+        self.catch_up();
         if self.desk.borrow().queued == 0 {
             self.settle();
         }
@@ -265,6 +272,8 @@ impl Server {
     /// a loop that watches [`Server::notify_fd`] may sleep. Requests of one connection come one
     /// after the other: the next when the one before is answered.
     pub fn next_request(&mut self) -> Option<Pending> {
+        self.catch_up();
+        self.taken = true;
         let next = self.desk.borrow_mut().next();
         if next.is_some() {
             return next;
@@ -393,6 +402,7 @@ impl Server {
             told_quiet: false,
             told_draining: false,
             fresh: false,
+            taken: true,
         };
         Ok((slot, server))
     }
@@ -438,6 +448,16 @@ impl Server {
         }
     }
 
+    /// However many requests wait: after a millisecond of the application's work, what it has
+    /// answered leaves, and what has come is seen.
+    fn catch_up(&mut self) {
+        let now = self.driver.worker.io().now();
+        if now.since(self.driver.turned) >= PASS_AFTER {
+            self.read_mail();
+            self.driver.pass(Some(Instant::default()));
+        }
+    }
+
     /// Does everything that can be done without waiting; stops at the first request.
     fn settle(&mut self) {
         // Right after a sleep there is something; what clears the descriptor then is the pass
@@ -480,6 +500,10 @@ impl fmt::Debug for Server {
         f.debug_struct("Server").field("draining", &self.is_draining()).finish_non_exhaustive()
     }
 }
+
+/// How long an answer waits at most for the application to take more requests, but for what it does
+/// with one.
+const PASS_AFTER: Duration = Duration::from_millis(1);
 
 /// Passes without a request before the application's loop has its turn again.
 const PASSES_MAX: u32 = 64;

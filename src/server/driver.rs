@@ -11,6 +11,8 @@ use std::sync::Arc;
 pub(crate) struct Driver<P: Protocol> {
     pub(crate) worker: Worker<Ring, P>,
     pub(crate) mailbox: Arc<Mailbox>,
+    /// When it turned last.
+    pub(crate) turned: Instant,
     done: Vec<Completion>,
 }
 
@@ -19,7 +21,7 @@ impl<P: Protocol> Driver<P> {
         worker.io().hear(mailbox.bell());
         let mut done = Vec::new();
         worker.turn(&mut done);
-        Self { worker, mailbox, done }
+        Self { turned: worker.now(), worker, mailbox, done }
     }
 
     /// Sends what is to be sent, sleeps until something happens or `until`, and handles it. Mail is
@@ -35,6 +37,7 @@ impl<P: Protocol> Driver<P> {
         self.mailbox.awake();
         let any = !self.done.is_empty();
         self.worker.turn(&mut self.done);
+        self.turned = self.worker.now();
         any
     }
 

@@ -63,6 +63,8 @@ fn serve(mut options: impl Iterator<Item = String>) -> Result<(), Error> {
         "poll" => pool.run_workers(poll_loop),
         "edge" => pool.run_workers(edge_loop),
         "one" => pool.run_workers(one_loop),
+        "slow" => pool.run_workers(slow_loop),
+        "late" => pool.run_workers(late_loop),
         "polling" => pool.run_workers(polling_loop),
         "stubborn" => pool.run_workers(stubborn_loop),
         "short" => pool.run_workers(short_loop),
@@ -270,6 +272,30 @@ fn one_loop(worker_id: u32, server: &mut Server) {
         let _ = unsafe { libc::poll(&raw mut watched, 1, -1) };
         if let Some(request) = server.next_request() {
             answers.take(server, request);
+        }
+    }
+}
+
+/// Works for each request, one a `wait`.
+fn slow_loop(_: u32, server: &mut Server) {
+    while server.wait(None) {
+        if let Some(request) = server.next_request() {
+            thread::sleep(Duration::from_millis(50));
+            let _ = server.respond(request.id(), |response| response.text("slow"));
+        }
+    }
+}
+
+/// Takes no request before the drain, and says then how often it was woken until then.
+fn late_loop(_: u32, server: &mut Server) {
+    let mut waits = 0;
+    while server.wait(Some(Duration::from_millis(50))) {
+        waits += 1;
+        if !server.is_draining() {
+            continue;
+        }
+        while let Some(request) = server.next_request() {
+            let _ = server.respond(request.id(), move |response| response.text(waits.to_string()));
         }
     }
 }

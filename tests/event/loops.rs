@@ -3,8 +3,10 @@
 use crate::client::{Client, PATIENCE};
 use crate::harness::Case;
 use crate::raw::signal;
-use crate::server::{Server, eventually};
+use crate::server::{Server, Stopwatch, eventually};
 use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
 
 pub(crate) const CASES: &[Case] = &[
     ("loops::plain::answers_in_any_order_between_connections", || any_order("loop")),
@@ -41,8 +43,44 @@ pub(crate) const CASES: &[Case] = &[
     ("loops::a_panic_with_a_ticket_costs_one_connection", a_panic_with_a_ticket),
     ("loops::a_loop_that_never_ends_is_killed_at_the_deadline", a_loop_that_never_ends),
     ("loops::each_worker_runs_once_with_its_own_id", each_worker_runs_once_with_its_own_id),
+    ("loops::each_answer_leaves_while_others_wait", each_answer_leaves),
+    ("loops::a_request_left_lying_wakes_nobody_and_keeps_no_drain", left_lying),
     ("loops::p12_every_loop_serves_in_every_mode", p12_every_loop_serves_in_every_mode),
 ];
+
+/// Ten requests of 50 ms each: the first answer is there long before the last.
+fn each_answer_leaves() {
+    in_both_modes("slow", "", |server| {
+        let mut clients: Vec<Client> = (0..10).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.ask("/").expect("it is open");
+        }
+        let read = clients.into_iter().map(|mut client| {
+            thread::spawn(move || {
+                assert_eq!(client.reply().expect("an answer").text(), "slow");
+                Stopwatch::start()
+            })
+        });
+        let threads: Vec<_> = read.collect();
+        let answered = threads.into_iter().map(|thread| thread.join().expect("the right one"));
+        let answered: Vec<Stopwatch> = answered.collect();
+        let since: Vec<Duration> = answered.iter().map(|at| at.elapsed()).collect();
+        let gap = *since.iter().max().expect("ten") - *since.iter().min().expect("ten");
+        assert!(gap >= Duration::from_millis(250), "{gap:?}");
+    });
+}
+
+fn left_lying() {
+    for mode in ["shared", "centralized"] {
+        let mut server = start("late", mode, "");
+        let mut client = server.connect();
+        client.ask("/").expect("it is open");
+        signal(server.pid(), libc::SIGTERM);
+        let waits: u64 = client.reply().expect("an answer").text().parse().expect("a number");
+        assert!(waits < 500, "{waits}");
+        assert_eq!(server.exit_code(PATIENCE), Some(0), "{}", server.log());
+    }
+}
 
 /// One worker of this kind, in both modes.
 pub(crate) fn in_both_modes(kind: &str, options: &str, check: impl Fn(&Server)) {
