@@ -11,7 +11,8 @@ build() { # name, revision; both share the compiled dependencies
     cargo build --release --quiet --manifest-path "$trees/$1/Cargo.toml" --target-dir "$trees/target"
     cp "$trees/target/release/ringfort" "$trees/ringfort-$1"
 }
-build a "$1" && build b "$2"
+build a "$1" # in a list of && a failure inside would not end it
+build b "$2"
 serve="${SERVE:-serve --workers 1} --addr 127.0.0.1:{port}"
 cargo build --release --quiet
 target/release/ringfort compare "$trees/ringfort-a $serve" "$trees/ringfort-b $serve" "${@:3}"
