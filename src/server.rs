@@ -19,6 +19,7 @@
 //! ```
 
 pub(crate) mod born;
+mod desk;
 mod driver;
 mod mailbox;
 pub mod raw;
@@ -26,10 +27,11 @@ pub mod tasks;
 
 pub(crate) use born::{Born, Job};
 
-use crate::http::{Handler, Http, Owed, OwnedRequest, Request, Response};
+use crate::http::{Http, OwnedRequest, Response};
 use crate::io::{Fd, Instant, Io, Token};
 use crate::sys::errno::Failed;
 use crate::worker::{Key, Slots};
+use desk::{Desk, Inbox, Stage};
 use driver::Driver;
 use mailbox::{Mail, Mailbox, OUTSIDE};
 use std::cell::RefCell;
@@ -41,7 +43,6 @@ use std::ops::Deref;
 use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 /// A worker whose loop is the application's.
@@ -125,87 +126,6 @@ impl Drop for Ticket {
         if let Some(mailbox) = self.mailbox.take() {
             mailbox.push(Mail::Answer(self.id, Box::new(|response| response.plain(500))));
         }
-    }
-}
-
-type Fill = Box<dyn FnOnce(&mut Response)>;
-
-/// What a handed-in request is waiting for.
-enum Stage {
-    /// To be asked for by the loop.
-    Queued,
-    /// Its answer, by the loop.
-    Given,
-    /// Its answer, by the ticket.
-    Ticketed,
-    /// Its connection's turn to write it.
-    Answered(Fill),
-}
-
-/// Where the requests of all connections of a worker lie.
-struct Desk {
-    queue: VecDeque<Pending>,
-    owed: Slots<(Token, Stage)>,
-    queued: usize,
-}
-
-impl Desk {
-    /// The next request whose client is still there.
-    fn next(&mut self) -> Option<Pending> {
-        while let Some(request) = self.queue.pop_front() {
-            if let Some((_, stage)) = self.owed.get_mut(request.id.0) {
-                *stage = Stage::Given;
-                self.queued -= 1;
-                return Some(request);
-            }
-        }
-        None
-    }
-
-    fn forget(&mut self, id: RequestId) -> Option<Stage> {
-        let (_, stage) = self.owed.remove(id.0)?;
-        self.queued -= usize::from(matches!(stage, Stage::Queued));
-        Some(stage)
-    }
-}
-
-/// The handler of this worker: it only puts requests on the desk.
-struct Inbox(Rc<RefCell<Desk>>);
-
-impl Handler for Inbox {
-    fn handle(&mut self, request: &Request<'_>, response: &mut Response) {
-        let mut desk = self.0.borrow_mut();
-        let id = RequestId(desk.owed.insert((request.token(), Stage::Queued)));
-        desk.queue.push_back(Pending { id, request: request.into() });
-        desk.queued += 1;
-        response.owe(Box::new(Debt { id, desk: Rc::clone(&self.0) }));
-    }
-}
-
-/// What a connection holds while its request lies on the desk.
-struct Debt {
-    id: RequestId,
-    desk: Rc<RefCell<Desk>>,
-}
-
-impl Owed for Debt {
-    fn poll(&mut self, response: &mut Response) -> Poll<()> {
-        let mut desk = self.desk.borrow_mut();
-        let Some((_, Stage::Answered(_))) = desk.owed.get(self.id.0) else { return Poll::Pending };
-        let stage = desk.forget(self.id);
-        drop(desk);
-        if let Some(Stage::Answered(fill)) = stage {
-            fill(response);
-        }
-        Poll::Ready(())
-    }
-}
-
-impl Drop for Debt {
-    fn drop(&mut self) {
-        // Its answer may hold objects of the application: dropped when the desk is free again.
-        let stage = self.desk.borrow_mut().forget(self.id);
-        drop(stage);
     }
 }
 

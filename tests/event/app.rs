@@ -280,7 +280,7 @@ fn one_loop(worker_id: u32, server: &mut Server) {
 fn slow_loop(_: u32, server: &mut Server) {
     while server.wait(None) {
         if let Some(request) = server.next_request() {
-            thread::sleep(Duration::from_millis(50));
+            thread::park_timeout(Duration::from_millis(50));
             let _ = server.respond(request.id(), |response| response.text("slow"));
         }
     }

@@ -55,15 +55,15 @@ fn each_answer_leaves() {
         for client in &mut clients {
             client.ask("/").expect("it is open");
         }
-        let read = clients.into_iter().map(|mut client| {
-            thread::spawn(move || {
-                assert_eq!(client.reply().expect("an answer").text(), "slow");
-                Stopwatch::start()
-            })
+        let read = |mut client: Client| {
+            assert_eq!(client.reply().expect("an answer").text(), "slow");
+            Stopwatch::start()
+        };
+        let answered: Vec<Stopwatch> = thread::scope(|scope| {
+            let spawn = |client| scope.spawn(move || read(client));
+            let threads: Vec<_> = clients.into_iter().map(spawn).collect();
+            threads.into_iter().map(|thread| thread.join().expect("the right one")).collect()
         });
-        let threads: Vec<_> = read.collect();
-        let answered = threads.into_iter().map(|thread| thread.join().expect("the right one"));
-        let answered: Vec<Stopwatch> = answered.collect();
         let since: Vec<Duration> = answered.iter().map(|at| at.elapsed()).collect();
         let gap = *since.iter().max().expect("ten") - *since.iter().min().expect("ten");
         assert!(gap >= Duration::from_millis(250), "{gap:?}");
