@@ -22,13 +22,14 @@ pub fn open_root(path: &Path) -> Result<OwnedFd, Failed> {
     }
 }
 
-/// Opens or makes a file to be written to at its end, whoever else does the same (O_APPEND).
+/// Opens or makes a file to be written to at its end, whoever else does the same (O_APPEND). Does
+/// not wait for the reader of a FIFO (O_NONBLOCK).
 ///
 /// # Errors
 ///
-/// It cannot be made or written.
+/// It cannot be made or written; `ENXIO`: a FIFO that nobody reads (fifo(7)).
 pub fn open_log(path: &Path) -> Result<Fd, Failed> {
-    let flags = libc::O_CLOEXEC | libc::O_NOCTTY;
+    let flags = libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
     match OpenOptions::new().append(true).create(true).custom_flags(flags).open(path) {
         Ok(file) => Ok(Fd::new(file.into_raw_fd())),
         Err(_) => Err(Failed { step: "open", number: last_number() }),

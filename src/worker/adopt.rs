@@ -324,14 +324,13 @@ impl<I: Io, P: Protocol> Worker<I, P> {
 
     /// The process may exit when no connection and no listener is left.
     pub(super) fn finish_drain(&mut self) {
-        let logged = !self.log.is_writing || self.drain == Drain::Cutting;
         let closed = self.listeners.iter().all(|l| l.fd.is_none());
         let taken = if self.drain == Drain::Cutting { 0 } else { self.protocol.taken() };
         let passed = self.back.is_quiet() || self.drain == Drain::Cutting;
         let sent = self.mail_is_sent() || self.drain == Drain::Cutting;
         let empty = self.connections.is_empty() && taken == 0;
-        let quiet = empty && closed && logged && passed && sent;
-        if !self.drain.is_serving() && quiet && !self.ended {
+        let quiet = empty && closed && passed && sent && !self.drain.is_serving();
+        if quiet && !self.ended && self.has_logged(self.drain == Drain::Cutting) {
             self.ended = true;
             if let Some(file) = self.log.file.take() {
                 self.io.close(file);

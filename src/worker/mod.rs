@@ -249,7 +249,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             told_full: false,
             short: Short::default(),
             leaving: false,
-            log: Log { file: parts.access_log, is_writing: false },
+            log: Log::new(parts.access_log),
             back: HandBack::default(),
             ended: false,
             limits,
@@ -359,7 +359,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         // Without connections its entries are left-overs, and nobody is to be woken for them.
         let timers = self.timers.next_deadline().filter(|_| !self.connections.is_empty());
         let drain = self.drain.deadline();
-        let deadlines = [timers, drain, self.accept_pause, self.back.deadline()];
+        let deadlines = [timers, drain, self.accept_pause, self.back.deadline(), self.log.until];
         deadlines.into_iter().flatten().min()
     }
 

@@ -561,6 +561,27 @@ fn a_full_disk_costs_lines_and_nothing_else() {
     assert_eq!(server.stop().0, Some(0));
 }
 
+/// A reader that is there and does not read costs lines; one that is not there is named at once.
+#[test]
+fn an_access_log_is_not_waited_for() {
+    let path = std::env::temp_dir().join(format!("ringfort-fifo-{}", std::process::id()));
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let options = format!("--workers 1 --drain-timeout 600s --access-log {}", path.display());
+    let server = Server::start(&options);
+    let (_, log) = server.stop();
+    assert!(log.contains("the access log"), "{log}");
+    let reader = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let server = Server::start(&options);
+    let mut client = server.connect();
+    let began = Stopwatch::start();
+    while counter(&mut client, "access_log_dropped") == 0 {
+        assert!(began.elapsed() < PATIENCE);
+    }
+    assert_eq!(server.stop().0, Some(0));
+    drop(reader);
+    std::fs::remove_file(&path).unwrap();
+}
+
 #[test]
 fn addr() {
     let path = std::env::temp_dir().join(format!("ringfort-options-{}", std::process::id()));
