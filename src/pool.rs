@@ -18,6 +18,7 @@ use crate::signals::SignalManager;
 use crate::stats::Counter;
 use crate::sys::{shm, socket};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A server to be: addresses, workers, limits. `serve` makes this process its master.
 ///
@@ -178,9 +179,13 @@ impl Pool {
         self
     }
 
-    /// Calls this in the master for everything that happens. Must not block.
-    pub fn on_event(mut self, event: impl FnMut(&Event) + 'static) -> Self {
-        self.hooks.event = Box::new(event);
+    /// Calls this in the master for everything that happens. Must not block. A panic in it is
+    /// caught: the pool serves on, and the next event is told as well.
+    pub fn on_event(mut self, mut event: impl FnMut(&Event) + 'static) -> Self {
+        self.hooks.event = Box::new(move |what| {
+            // The panic hook has told why.
+            let _ = catch_unwind(AssertUnwindSafe(|| event(what)));
+        });
         self
     }
 

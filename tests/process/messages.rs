@@ -18,6 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     ("messages::shared::the_master_answers_and_tells_all", || answers("shared")),
     ("messages::centralized::the_master_answers_and_tells_all", || answers("centralized")),
     ("messages::a_hook_that_panics_is_called_again", panics),
+    ("messages::an_event_hook_that_panics_is_called_again", event_panics),
     ("messages::p2_the_limit_of_messages_acts", p2_the_limit_of_messages_acts),
     ("messages::p1_what_a_worker_says_reaches_the_master", p1_reaches_the_master),
     ("messages::garbage_on_the_stream_replaces_the_worker", garbage),
@@ -36,6 +37,14 @@ fn start(options: &str) -> Server {
     let server = Server::launch(&mut command);
     server.await_ready(2);
     server
+}
+
+fn event_panics() {
+    let server = start("--events panic");
+    assert_eq!(server.connect().get("/slot").expect("an answer").status, 200);
+    let (code, log) = server.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(log.matches("worker ended").count(), 2, "{log}");
 }
 
 /// A connection to the worker of this slot.
@@ -191,6 +200,7 @@ impl Balancer for Last {
 fn serve(mut options: impl Iterator<Item = String>) -> Result<(), Error> {
     let mut pool = Pool::bind("127.0.0.1:0").workers(2);
     let weights = Weights::new(&[1, 0])?;
+    let mut panics = false;
     while let (Some(flag), Some(value)) = (options.next(), options.next()) {
         pool = match (flag.as_str(), value.as_str()) {
             ("--mode", "shared") => pool.mode(ringfort::Mode::Shared),
@@ -198,6 +208,10 @@ fn serve(mut options: impl Iterator<Item = String>) -> Result<(), Error> {
             ("--message-max", max) => {
                 let max = max.parse().expect("a number");
                 pool.limits(|set| set.message_max(max).map(drop))
+            }
+            ("--events", _) => {
+                panics = true;
+                pool
             }
             ("--balancer", "last") => pool.balancer(Last),
             (_, _) => pool.balancer(Weighted::new(weights)),
@@ -208,7 +222,10 @@ fn serve(mut options: impl Iterator<Item = String>) -> Result<(), Error> {
     mail.on_message(move |slot, message| heard(&copy, slot, &message));
     pool.messages(&mail)
         .on_started(|started| println!("url      http://{}/\n", started.addresses[0]))
-        .on_event(|event| eprintln!("{event}"))
+        .on_event(move |event| {
+            eprintln!("{event}");
+            assert!(!panics, "as asked");
+        })
         .serve_with(move |worker| handler(worker, weights))
 }
 
