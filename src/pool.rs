@@ -179,11 +179,9 @@ impl Pool {
         self
     }
 
-    /// Calls this in the master for everything that happens. Must not block. A panic in it is
-    /// caught: the pool serves on, and the next event is told as well.
+    /// Calls this in the master for everything that happens. Must not block. A panic is caught.
     pub fn on_event(mut self, mut event: impl FnMut(&Event) + 'static) -> Self {
         self.hooks.event = Box::new(move |what| {
-            // The panic hook has told why.
             let _ = catch_unwind(AssertUnwindSafe(|| event(what)));
         });
         self
