@@ -157,15 +157,25 @@ default.
     let rows = Config::ROWS.iter().map(|row| (row.name, default_of(row.name), row.doc));
     let choices = CHOICES.iter().map(|(name, default, doc)| (*name, (*default).to_owned(), *doc));
     for (name, default, doc) in choices.chain(rows) {
-        let default = match (name, default.as_str()) {
-            ("weights", "") => "N,N",
-            (_, "") => "DIR",
-            (_, default) => default,
-        };
+        let default = if default.is_empty() { stands_for(name) } else { &default };
         text += &format!("  --{} {default}\n", name.replace('_', "-"));
         wrap(doc, &mut text);
     }
     text
+}
+
+/// What an option takes that has no default to show it by.
+fn stands_for(name: &str) -> &'static str {
+    match name {
+        "weights" => "N,N",
+        "trusted_proxies" => "NET,NET",
+        "admin_address" => "ADDR",
+        "user" | "group" => "NAME",
+        "umask" => "MODE",
+        "control" => "PATH",
+        "root" => "DIR",
+        _ => "FILE",
+    }
 }
 
 fn default_of(name: &str) -> String {

@@ -175,6 +175,8 @@ fn commands() {
 #[test]
 fn the_help_names_every_setting_with_its_default_and_fits_a_terminal() {
     let Ok(Command::Print(text)) = run("serve --help", "", "") else { panic!("no help") };
+    let folders: Vec<&str> = text.lines().filter(|line| line.ends_with(" DIR")).collect();
+    assert_eq!(folders, ["  --root DIR"]);
     for row in Config::ROWS {
         let default = Config::default().get(row.name).unwrap();
         let line = format!("  --{} {default}\n", row.name.replace('_', "-"));
