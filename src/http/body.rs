@@ -25,6 +25,13 @@ impl From<&Config> for BodyLimits {
     }
 }
 
+impl BodyLimits {
+    /// Of what a client reads, in chunks of whatever size: only a single chunk line has a limit, of
+    /// 4 KiB.
+    pub const REPLY: Self =
+        Self { body_max: u64::MAX, chunk_line_max: 4096, chunk_overhead_max: u32::MAX };
+}
+
 /// Where the body of the current request stands. It holds no bytes.
 #[derive(Clone, Debug)]
 pub struct Body(Machine);

@@ -1,6 +1,5 @@
 //! Reads replies out of a connection's bytes and holds each against what was expected. Pure.
 
-use crate::config::Config;
 use crate::http::body::{Body, BodyLimits};
 use crate::http::head::Framing;
 use httparse::{Header, ParserConfig, Response, Status};
@@ -11,8 +10,8 @@ use std::mem::MaybeUninit;
 pub struct Ask<'a> {
     /// The request was a HEAD: no body follows.
     pub head: bool,
-    /// The body must be exactly this; `None`: any.
-    pub body: Option<&'a [u8]>,
+    /// How the body must begin, and its length; `None`: any.
+    pub body: Option<(&'a [u8], u64)>,
     /// Keep the body for [`Reader::take_kept`], as far as [`KEEP_MAX`].
     pub keep: bool,
 }
@@ -73,7 +72,6 @@ pub struct Reader {
     /// A head whose end has not come.
     carry: Vec<u8>,
     kept: Vec<u8>,
-    limits: BodyLimits,
 }
 
 #[derive(Debug)]
@@ -87,7 +85,7 @@ enum State {
 impl Default for Reader {
     fn default() -> Self {
         let (state, carry, kept) = (State::Head, Vec::new(), Vec::new());
-        Self { state, current: NONE, carry, kept, limits: BodyLimits::from(&Config::default()) }
+        Self { state, current: NONE, carry, kept }
     }
 }
 
@@ -164,7 +162,7 @@ impl Reader {
         self.state = State::Head;
         let mut reply = std::mem::replace(&mut self.current, NONE);
         reply.body_right &=
-            ask.head || ask.body.is_none_or(|body| body.len() as u64 == reply.body_bytes);
+            ask.head || ask.body.is_none_or(|(_, length)| length == reply.body_bytes);
         reply
     }
 
@@ -205,7 +203,7 @@ impl Reader {
             (true, _) => State::Length(0),
             (false, Announced::Length(bytes)) => State::Length(bytes),
             (false, Announced::Chunked) => {
-                State::Chunked(Box::new(Body::new(Framing::Chunked, &self.limits)))
+                State::Chunked(Box::new(Body::new(Framing::Chunked, &BodyLimits::REPLY)))
             }
             (false, Announced::Nothing) => {
                 self.current.closes = true;
@@ -217,7 +215,7 @@ impl Reader {
 
 impl Reply {
     fn take(&mut self, piece: &[u8], ask: Ask<'_>, kept: &mut Vec<u8>) {
-        if let Some(want) = ask.body {
+        if let Some((want, _)) = ask.body {
             let from = usize::try_from(self.body_bytes).unwrap_or(usize::MAX).min(want.len());
             let compared = piece.len().min(want.len() - from);
             // Comparing is as fast as memory: cheaper than any hash of the piece.
@@ -267,6 +265,8 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, Malformed> {
         closes: response.version == Some(0),
         body: Announced::Nothing,
     };
+    // "close" wins, wherever it stands (RFC 9112 §9.3).
+    let mut close = false;
     for Header { name, value } in response.headers.iter() {
         // Most fields are told apart by their length alone.
         match name.len() {
@@ -284,10 +284,12 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, Malformed> {
                 head.body = Announced::Chunked;
             }
             10 if name.eq_ignore_ascii_case("connection") => {
-                for option in value.split(|byte| *byte == b',') {
-                    let option = option.trim_ascii();
-                    head.closes |= option.eq_ignore_ascii_case(b"close");
-                    head.closes &= !option.eq_ignore_ascii_case(b"keep-alive");
+                let mut options = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+                let has = |option: &[u8], name: &[u8]| option.eq_ignore_ascii_case(name);
+                if options.clone().any(|option| has(option, b"close")) {
+                    (head.closes, close) = (true, true);
+                } else if !close && options.any(|option| has(option, b"keep-alive")) {
+                    head.closes = false;
                 }
             }
             _ => {}
@@ -366,6 +368,33 @@ mod tests {
             "HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 0\r\n\r\n",
             "200:0. clean",
         );
+        for fields in
+            ["Connection: close, keep-alive\r\n", "Connection: close\r\nConnection: keep-alive\r\n"]
+        {
+            check(&format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 0\r\n\r\n"), "200:0. clean");
+        }
+    }
+
+    /// A server's own limits are none of a client's.
+    #[test]
+    fn a_reply_may_be_larger_than_a_request() {
+        let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x1_0000));
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        check(&format!("{head}{}0\r\n\r\n", chunk.repeat(256)), "200:16777216 clean");
+        check(&format!("{head}{}0\r\n\r\n", "1\r\nx\r\n".repeat(100_000)), "200:100000 clean");
+    }
+
+    /// Beyond what is kept, the length counts.
+    #[test]
+    fn a_body_longer_than_what_is_kept_is_compared_by_its_length() {
+        let body = "x".repeat(KEEP_MAX + 2);
+        let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let kept = &body.as_bytes()[..KEEP_MAX];
+        for (length, want) in [(body.len(), ""), (body.len() - 1, "!")] {
+            let ask = Ask { body: Some((kept, length as u64)), ..ANY };
+            let want = format!("200:{}{want} clean", body.len());
+            assert_eq!(read(&[reply.as_bytes()], ask), want);
+        }
     }
 
     #[test]
@@ -403,7 +432,7 @@ mod tests {
             (b"hello!", "200:5! clean"),
             (b"", "200:5! clean"),
         ] {
-            let ask = Ask { body: Some(body), ..ANY };
+            let ask = Ask { body: Some((body, body.len() as u64)), ..ANY };
             for reply in [HELLO, CHUNKS] {
                 for cut in 0..reply.len() {
                     let (one, other) = reply.as_bytes().split_at(cut);
@@ -415,7 +444,7 @@ mod tests {
 
     #[test]
     fn a_head_request_is_answered_without_a_body() {
-        let ask = Ask { head: true, body: Some(b"hello"), keep: false };
+        let ask = Ask { head: true, body: Some((b"hello", 5)), keep: false };
         assert_eq!(read(&[&HELLO.as_bytes()[..HELLO.len() - 5]], ask), "200:0 clean");
     }
 

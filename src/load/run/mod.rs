@@ -18,6 +18,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What a body is compared with: its bytes as far as they are kept, and its length.
+type Reference = (Arc<[u8]>, u64);
+
 /// What one thread has to do.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -89,7 +92,7 @@ pub struct Client<I> {
     sources: Sources,
     rotation: Rotation,
     /// Of each template, the body that others must equal.
-    references: Vec<Option<Arc<[u8]>>>,
+    references: Vec<Option<Reference>>,
     schedule: Option<Schedule>,
     /// Open loop: connections with room for a request.
     free: VecDeque<u32>,

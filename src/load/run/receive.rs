@@ -1,6 +1,6 @@
 //! Replies come in: each is matched with its request, checked and counted.
 
-use super::{Client, Connection, Life, Phase, Sent};
+use super::{Client, Connection, Life, Phase, Reference, Sent};
 use crate::io::{Buf, Completion, Connects, Errno, Io, Kind, Op};
 use crate::load::reply::{Ask, End, Malformed, Reply};
 use crate::load::request::{Expect, ExpectBody};
@@ -123,7 +123,7 @@ impl<I: Io + Connects> Client<I> {
         connection.has_answered = true;
         let reference = &mut self.references[usize::from(sent.template)];
         if wrong.is_none() && reference.is_none() && expect.body == ExpectBody::SameAsFirst {
-            *reference = Some(connection.reader.take_kept().into());
+            *reference = Some((connection.reader.take_kept().into(), reply.body_bytes));
         }
         if sent.counted {
             self.tally.count_status(reply.status);
@@ -219,12 +219,13 @@ impl<I: Io + Connects> Client<I> {
 
 fn ask<'a>(
     templates: &[crate::load::request::Template],
-    references: &'a [Option<Arc<[u8]>>],
+    references: &'a [Option<Reference>],
     sent: Sent,
 ) -> Ask<'a> {
     let index = usize::from(sent.template);
-    let (template, body) = (&templates[index], references[index].as_deref());
-    let keep = body.is_none() && template.expect.body == ExpectBody::SameAsFirst;
+    let (template, reference) = (&templates[index], references[index].as_ref());
+    let keep = reference.is_none() && template.expect.body == ExpectBody::SameAsFirst;
+    let body = reference.map(|(body, length)| (&**body, *length));
     Ask { head: template.head, body, keep }
 }
 
@@ -252,10 +253,10 @@ impl Expect {
 
 impl ExpectBody {
     /// The body that is known from the start.
-    pub(super) fn reference(&self) -> Option<Arc<[u8]>> {
+    pub(super) fn reference(&self) -> Option<Reference> {
         match self {
             Self::Any | Self::SameAsFirst => None,
-            Self::Exactly(body) => Some(Arc::clone(body)),
+            Self::Exactly(body) => Some((Arc::clone(body), body.len() as u64)),
         }
     }
 }
