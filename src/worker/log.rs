@@ -65,8 +65,9 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     /// or nobody reads the pipe that it goes to. What is on its way then is lost, and counted.
     pub(super) fn has_logged(&mut self, at_once: bool) -> bool {
         let Some(lines) = self.log.writing else { return true };
-        let until = *self.log.until.get_or_insert(self.now.after(GRACE));
-        if !at_once && self.now < until {
+        let now = self.now;
+        let until = *self.log.until.get_or_insert_with(|| now.after(GRACE));
+        if !at_once && now < until {
             return false;
         }
         self.line.add(Counter::AccessLogDropped, lines);
