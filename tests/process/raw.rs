@@ -11,6 +11,12 @@ pub(crate) fn signal(pid: u32, signal: i32) {
     assert_eq!(answer, 0, "signal {signal} to {pid}: {}", std::io::Error::last_os_error());
 }
 
+/// Reaps this process if it has ended and is our child by now, whoever else waits to be reaped.
+pub(crate) fn reap(pid: u32) {
+    // SAFETY: no pointer but null, which asks for no status.
+    let _ = unsafe { libc::waitpid(number(pid), std::ptr::null_mut(), libc::WNOHANG) };
+}
+
 fn number(pid: u32) -> i32 {
     let pid = i32::try_from(pid).expect("a process number");
     assert!(pid > 1, "0, 1 and -1 would be our group, init and everybody");

@@ -4,7 +4,7 @@ use crate::client::{Client, PATIENCE};
 use crate::own;
 use crate::raw;
 use ringfort::io::Instant;
-use ringfort::sys::{clock, process};
+use ringfort::sys::clock;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -210,7 +210,7 @@ pub(crate) fn connect_unix(path: &Path) -> Client {
 /// Waits until these workers have ended and are reaped: by their master, or by us if it is gone.
 pub(crate) fn gone(pids: &[u32], within: Duration) {
     eventually("the end of the workers", within, || {
-        while process::reap_stranger(|pid| !pids.contains(&pid)) {}
+        pids.iter().for_each(|pid| raw::reap(*pid));
         let exists = |pid: &u32| Path::new(&format!("/proc/{pid}")).exists();
         (!pids.iter().any(exists)).then_some(())
     });

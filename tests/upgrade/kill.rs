@@ -6,6 +6,7 @@ use crate::load::under_load;
 use crate::pool::Pool;
 use crate::raw;
 use crate::server::{eventually, gone, port_is_free};
+use ringfort::sys::process;
 use std::fs;
 use std::thread;
 use std::time::Duration;
@@ -34,6 +35,14 @@ fn family(pid: u32) -> Vec<u32> {
     all
 }
 
+/// Whoever descended from this process is gone soon, and reaped: by us, when its parent is.
+fn all_gone() {
+    eventually("the end of all processes", PATIENCE, || {
+        while process::reap_stranger(|_| false) {}
+        family(std::process::id()).is_empty().then_some(())
+    });
+}
+
 /// The master is killed: whoever was its own is gone soon, and the port is free.
 fn end(mut pool: Pool) -> String {
     let address = pool.address();
@@ -53,9 +62,8 @@ fn moments(mode: &str) {
             .spawn(move || ringfort::admin::client::ask(&control, "upgrade", PATIENCE))
             .expect("a thread");
         thread::park_timeout(Duration::from_millis(4 * moment));
-        let children = family(pool.pid());
         let log = end(pool);
-        gone(&children, PATIENCE);
+        all_gone();
         let stages = ["upgrade begins: epoch=0", "becoming", "took over", "upgrade done"];
         let stage = stages.iter().filter(|stage| log.contains(**stage)).count();
         seen[stage.min(3)] += 1;
@@ -74,12 +82,9 @@ fn tries() {
         .spawn(move || ringfort::admin::client::ask(&control, "upgrade", PATIENCE))
         .expect("a thread");
     // Two workers, the program on trial and its worker.
-    let children = eventually("a worker of the trial", PATIENCE, || {
-        let all = family(pool.pid());
-        (all.len() == 4).then_some(all)
-    });
+    eventually("a worker of the trial", PATIENCE, || (family(pool.pid()).len() == 4).then_some(()));
     end(pool);
-    gone(&children, PATIENCE);
+    all_gone();
     assert!(asks.join().expect("it does not panic").is_err());
 }
 
@@ -96,9 +101,8 @@ fn after() {
         eventually("the next program", PATIENCE, || {
             fs::read_link(&program).is_ok_and(|path| path == app).then_some(())
         });
-        let children = family(pool.pid());
         let log = end(pool);
-        gone(&children, PATIENCE);
+        all_gone();
         println!("{mode}: {}", log.contains("took over"));
         let _ = asks.join().expect("it does not panic");
     }
