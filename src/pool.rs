@@ -7,7 +7,7 @@ use crate::event::Event;
 use crate::handle::{self, Handle};
 use crate::http::{Handler, Outcome, Request, Response};
 use crate::io::{Address, Fd, WorkerPlan};
-use crate::ipc::board::{Board, WorkerState};
+use crate::ipc::board::{Board, Build, WorkerState};
 use crate::ipc::mail::{MasterMail, WorkerMail};
 use crate::master::balancer::{Balancer, Weights};
 use crate::protocol::Protocol;
@@ -50,6 +50,8 @@ pub(crate) struct Hooks {
     pub(crate) control: Option<Fd>,
     /// Descriptors that are open already and that no worker gets.
     pub(crate) private: Vec<i32>,
+    /// The board of another build; for tests.
+    pub(crate) build: Option<Build>,
     /// Whether a new program of this process would come here again: not if another one forked it.
     pub(crate) upgradable: bool,
 }
@@ -93,6 +95,7 @@ impl Pool {
             calls: SignalManager::new(),
             control: None,
             private: Vec::new(),
+            build: None,
             upgradable: true,
         };
         Self { config, wrong: None, hooks }
@@ -135,6 +138,13 @@ impl Pool {
     /// ```
     pub fn limits(self, set: impl FnOnce(&mut Setters<'_>) -> Result<(), ConfigError>) -> Self {
         self.change(|config| set(&mut config.setters()))
+    }
+
+    /// Counts on a board as another build would lay it out. For tests of upgrades.
+    #[doc(hidden)]
+    pub fn board_of(mut self, build: Build) -> Self {
+        self.hooks.build = Some(build);
+        self
     }
 
     fn change(mut self, change: impl FnOnce(&mut Config) -> Result<(), ConfigError>) -> Self {
