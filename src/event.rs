@@ -335,8 +335,8 @@ pub enum Event {
     TookOver {
         /// So many workers of the program before, which serve on until ours do.
         workers: usize,
-        /// What only their program counts: it is in no metric of ours.
-        unknown: Vec<String>,
+        /// What is to be said of them: what only their program counts.
+        note: String,
     },
     /// The pool drains: nothing new is accepted.
     DrainBegan {
@@ -488,12 +488,8 @@ impl fmt::Display for Event {
             }
             Self::SignalIgnored { signal, why } => write!(f, "signal {signal} ignored: {why}"),
             Self::HandoverBegan => f.write_str("becoming the next program"),
-            Self::TookOver { workers, unknown } => {
-                write!(f, "took over: workers={workers} of the program before")?;
-                match unknown.join(", ") {
-                    names if names.is_empty() => Ok(()),
-                    names => write!(f, "; only it counts {}", names.escape_debug()),
-                }
+            Self::TookOver { workers, note } => {
+                write!(f, "took over: workers={workers} of the program before{note}")
             }
             Self::DrainBegan { timeout } => write!(f, "draining, at most {timeout:?}"),
             Self::Stopping => f.write_str("stopping now"),

@@ -117,7 +117,11 @@ impl<I: Io + Processes> Master<I> {
                 self.watchdog.wake(line, now);
             }
         }
-        (self.events)(&Event::TookOver { workers: self.processes.len(), unknown });
+        let note = match unknown.join(", ") {
+            names if names.is_empty() => names,
+            names => format!("; only it counts {}", names.escape_debug()),
+        };
+        (self.events)(&Event::TookOver { workers: self.processes.len(), note });
         self.finish_upgrade(askers, now);
         if let Some(workers) = resized {
             self.ops.put_off(Command::ScaleTo(workers.min(self.ops.slots_max)));
