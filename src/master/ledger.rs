@@ -250,6 +250,15 @@ impl Ledger {
         self.dead.lost += transit.lost_back(counters);
     }
 
+    /// The same of one that never served: what was open in it were probes, and no client is lost.
+    pub fn bury_candidate(&mut self, line: u32, counters: &Line) {
+        self.bury(line, counters);
+        let open = open_in(counters);
+        self.dead.died -= open;
+        self.dead.taken -= open;
+        self.unprobe(open);
+    }
+
     /// The process on this line was no worker, and is gone.
     pub fn forget(&mut self, line: u32) {
         self.transit.remove(&line);

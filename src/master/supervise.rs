@@ -428,10 +428,12 @@ impl<I: Io + Processes> Master<I> {
         // What was being passed when it died came back only now.
         self.recover(line);
         let life = self.workers.life(line).cloned();
-        if life.as_ref().is_some_and(|life| life.role == Role::Check) {
-            self.ledger.forget(line);
-        } else {
-            self.ledger.bury(line, &self.board.line(line));
+        match life.as_ref().map(|life| life.role) {
+            Some(Role::Check) => self.ledger.forget(line),
+            Some(Role::Candidate) => self.ledger.bury_candidate(line, &self.board.line(line)),
+            Some(Role::Incumbent | Role::Trial) | None => {
+                self.ledger.bury(line, &self.board.line(line));
+            }
         }
         let process = self.processes.remove(&line);
         let pid = process.as_ref().map_or(0, |process| process.pid);

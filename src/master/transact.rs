@@ -311,7 +311,13 @@ impl<I: Io + Processes> Master<I> {
         let candidate = self.workers.candidate(slot);
         let life = candidate.and_then(|line| self.workers.life(line));
         let waits = life.is_some_and(|life| life.role == Role::Candidate);
-        let before = self.workers.promote(slot);
+        let before = match self.workers.promote(slot) {
+            Ok(before) => before,
+            Err(why) => {
+                let running = self.ops.running.iter_mut();
+                return running.for_each(|running| running.machine.not_promoted(slot, &why));
+            }
+        };
         if let Some(line) = candidate.filter(|_| waits) {
             self.let_serve(line);
         }

@@ -401,9 +401,8 @@ impl Workers {
     /// The line of the slot's worker, if it reads its listeners while it has room.
     #[must_use]
     pub fn reader(&self, slot: u32) -> Option<u32> {
-        let serves = |life: &Life| matches!(life.state, State::Ready | State::Full { .. });
         match self.slots.get(slot as usize)?.next {
-            Next::Life(line) => self.lives.get(&line).is_some_and(serves).then_some(line),
+            Next::Life(line) => self.lives.get(&line).is_some_and(Life::serves).then_some(line),
             Next::Spawn(_) | Next::Never => None,
         }
     }
@@ -449,8 +448,11 @@ impl Life {
     /// Whether it serves and may be given connections, now or when it has room.
     #[must_use]
     pub fn takes(&self) -> bool {
-        let serves = matches!(self.state, State::Ready | State::Full { .. });
-        serves && !self.late && matches!(self.role, Role::Incumbent | Role::Trial)
+        self.serves() && !self.late && matches!(self.role, Role::Incumbent | Role::Trial)
+    }
+
+    fn serves(&self) -> bool {
+        matches!(self.state, State::Ready | State::Full { .. })
     }
 
     /// Drains from now on; an earlier deadline stays.

@@ -693,6 +693,13 @@ impl Stage {
         kernel.signals.push_back(17);
     }
 
+    /// It ends, and its ring holds the other end of its channel for a while.
+    pub(super) fn die_holding_its_channel(&mut self, process: usize, exit: Exit) {
+        let mut kernel = self.kernel.borrow_mut();
+        kernel.processes[process].exit = Some(exit);
+        kernel.signals.push_back(17);
+    }
+
     /// Whether the process runs.
     pub(super) fn is_alive(&self, process: usize) -> bool {
         self.kernel.borrow().processes[process].exit.is_none()
