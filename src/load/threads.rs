@@ -152,6 +152,9 @@ impl Plan {
         }
         let measured = shares.iter().map(|share| share.measured).max().unwrap_or_default();
         let busy = |share: &Share| {
+            if measured.is_zero() {
+                return 0.0;
+            }
             (share.usage.cpu + share.usage.wait).as_secs_f64() / measured.as_secs_f64().max(1e-9)
         };
         let mut client = shares.iter().map(|share| share.usage).fold(Usage::default(), Usage::plus);
@@ -168,7 +171,7 @@ impl Plan {
 }
 
 fn no_connection(plan: &Plan, tally: &Tally) -> Error {
-    let failures = Failure::ALL.iter().filter(|failure| failure.of() == Of::Connect);
+    let failures = Failure::ALL.iter().filter(|failure| failure.of() != Of::Request);
     let seen: Vec<&str> = failures
         .filter(|failure| tally.failures.get(**failure) > 0)
         .map(|failure| failure.name())
@@ -326,16 +329,16 @@ fn run_thread(job: Job, index: usize, plan: &Plan, shared: &Shared) -> Result<Sh
 fn drive<I: Io + Connects>(mut client: Client<I>, shared: &Shared, progress: &Progress) -> Share {
     let mut done: Vec<Completion> = Vec::new();
     let (mut phase, mut publish_at) = (Phase::Connecting, client.now());
-    let (mut first, mut usage) = (Usage::default(), None);
+    let (mut first, mut usage) = (None, None);
     loop {
         let mut deadline = client.turn(&mut done);
         if client.phase() != phase {
             phase = client.phase();
             publish_at = client.now();
             match phase {
-                Phase::Measuring => first = Usage::of_thread(),
+                Phase::Measuring => first = Some(Usage::of_thread()),
                 Phase::Draining | Phase::Closing if usage.is_none() => {
-                    usage = Some(Usage::of_thread() - first);
+                    usage = first.map(|first| Usage::of_thread() - first);
                 }
                 Phase::Done => break,
                 Phase::Connecting
@@ -371,8 +374,9 @@ impl Progress {
         let tally = client.tally();
         self.open.store(client.open() as u64, Ordering::Relaxed);
         self.replies.store(tally.replies, Ordering::Relaxed);
-        let failures = tally.failures.total(Of::Request) + tally.failures.total(Of::Connect);
-        self.failures.store(failures, Ordering::Relaxed);
+        let failures =
+            [Of::Connect, Of::Request, Of::Connection].map(|of| tally.failures.total(of));
+        self.failures.store(failures.iter().sum(), Ordering::Relaxed);
         self.phase.store(client.phase() as u8, Ordering::Release);
     }
 }

@@ -51,6 +51,9 @@ impl Stepper for WorkerLoop {
 
 struct ClientLoop {
     client: Option<Client<Kernel>>,
+    /// It is stopped so long after it began.
+    stop: Option<Duration>,
+    begin: Option<Instant>,
     result: Rc<RefCell<Option<Tally>>>,
 }
 
@@ -58,11 +61,18 @@ impl Stepper for ClientLoop {
     fn turn(&mut self, done: &mut Vec<Completion>) -> Option<Instant> {
         let Some(client) = &mut self.client else { return None };
         let deadline = client.turn(done);
-        if !client.is_waiting() {
-            return deadline;
+        if client.is_waiting() {
+            self.begin = Some(client.now());
+            client.begin(client.now());
+            return client.turn(done);
         }
-        client.begin(client.now());
-        client.turn(done)
+        let stop = self.begin.zip(self.stop).map(|(begin, stop)| begin.after(stop));
+        if stop.is_some_and(|stop| stop <= client.now()) {
+            self.stop = None;
+            client.stop();
+            return client.turn(done);
+        }
+        deadline
     }
 
     fn wait(&mut self, deadline: Option<Instant>, done: &mut Vec<Completion>) {
@@ -101,6 +111,17 @@ fn constant(rate: f64) -> Pace {
 
 #[track_caller]
 fn run(seed: u64, faults: FaultPlan, job: Job, delay: fn(u64) -> Duration) -> Tally {
+    run_until(seed, faults, job, None, delay)
+}
+
+#[track_caller]
+fn run_until(
+    seed: u64,
+    faults: FaultPlan,
+    job: Job,
+    stop: Option<Duration>,
+    delay: fn(u64) -> Duration,
+) -> Tally {
     let mut world = World::new(seed, faults, Sizes::default(), false);
     let memory = (0..Board::words(1)).map(|_| AtomicU64::new(0)).collect();
     let board = Board::create(Vec::leak(memory), 1);
@@ -116,7 +137,9 @@ fn run(seed: u64, faults: FaultPlan, job: Job, delay: fn(u64) -> Duration) -> Ta
     world.start(server, Box::new(WorkerLoop(worker)));
     let (client, kernel) = world.process("client");
     let result = Rc::new(RefCell::new(None));
-    let stepper = ClientLoop { client: Some(Client::new(kernel, job)), result: Rc::clone(&result) };
+    let client_loop = Some(Client::new(kernel, job));
+    let result_of = Rc::clone(&result);
+    let stepper = ClientLoop { client: client_loop, stop, begin: None, result: result_of };
     world.start(client, Box::new(stepper));
     let ended = world.run_until(|_| result.borrow().is_some());
     assert!(ended.unwrap_or_else(|violation| panic!("seed {seed}: {violation}")));
@@ -188,6 +211,38 @@ fn what_is_late_at_the_end_has_failed() {
     assert!((3..=5).contains(&timeouts), "one each 500 ms, and what the tick adds: {timeouts}");
     assert_eq!(tally.response.len(), 200, "they are latencies too");
     assert!(millis(&tally.response, 1.0) >= 2000);
+    let failures: Vec<u64> = tally.seconds.iter().map(|second| second.failures).collect();
+    assert_eq!(failures, [100, 100], "each counts in the second in which it was due");
+}
+
+/// A request was due each millisecond; the server stops at the 500th, and Ctrl-C comes at 1.5 s.
+/// A thousand had to wait: 999, 998, 997 … ms.
+#[test]
+fn an_interrupt_does_not_hide_what_waits() {
+    let delay = |count: u64| Duration::from_secs(if count < 500 { 0 } else { 60 });
+    let job = Job { timeout: Duration::from_secs(5), ..job(constant(1000.0), 4) };
+    let stop = Some(Duration::from_millis(1500));
+    let tally = run_until(5, FaultPlan::NONE, job, stop, delay);
+    let near = |got: u64, want: u64| assert!(got.abs_diff(want) <= want / 20, "{got} for {want}");
+    assert_eq!(tally.answered, 500);
+    assert_eq!(tally.requests, tally.answered + tally.unfinished);
+    assert_eq!(tally.failures.total(ringfort::load::Of::Request), 0);
+    near(tally.unfinished, 1000);
+    assert_eq!(tally.response.len(), tally.requests);
+    near(slow(&tally.response, 500), 500);
+    near(millis(&tally.response, 1.0), 1000);
+    assert_eq!(slow(&tally.service, 900), 4, "of what was sent only four show it");
+    assert_eq!(tally.seconds.len(), 2);
+}
+
+/// Before the clock starts there is nothing to count.
+#[test]
+fn an_interrupt_in_the_warm_up_counts_nothing() {
+    let job = Job { warm_up: Duration::from_secs(1), ..job(constant(1000.0), 4) };
+    let stop = Some(Duration::from_millis(500));
+    let tally = run_until(6, FaultPlan::NONE, job, stop, |_| Duration::from_secs(60));
+    assert_eq!((tally.requests, tally.unfinished, tally.replies), (0, 0, 0));
+    assert_eq!((tally.seconds.len(), tally.connections.opened), (0, 4));
 }
 
 /// Whatever the kernel does, every request has exactly one fate and every connection comes back.

@@ -1,12 +1,11 @@
 //! Replies come in: each is matched with its request, checked and counted.
 
 use super::{Client, Connection, Life, Phase, Reference, Sent};
-use crate::io::{Buf, Completion, Connects, Errno, Io, Kind, Op};
+use crate::io::{Buf, Completion, Connects, Errno, Instant, Io, Kind, Op};
 use crate::load::reply::{Ask, End, Malformed, Reply};
 use crate::load::request::{Expect, ExpectBody};
-use crate::load::tally::{Failure, micros, nanos};
+use crate::load::tally::{Failure, last_second, micros, nanos};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What some bytes did to their connection.
 enum After {
@@ -16,6 +15,8 @@ enum After {
     Renew,
     /// What came is no reply.
     Broken(Malformed),
+    /// Nobody asked for what came.
+    Unasked,
 }
 
 impl<I: Io + Connects> Client<I> {
@@ -79,7 +80,7 @@ impl<I: Io + Connects> Client<I> {
             let Some(sent) = connection.sent.front().copied() else {
                 break match rest.is_empty() {
                     true => After::Open,
-                    false => After::Broken(Malformed::UNASKED),
+                    false => After::Unasked,
                 };
             };
             let ask = ask(&self.job.templates, &self.references, sent);
@@ -103,6 +104,10 @@ impl<I: Io + Connects> Client<I> {
                 self.hang_up(slot);
             }
             After::Broken(malformed) => self.break_off(slot, Failure::Malformed, malformed.why()),
+            After::Unasked => {
+                self.tally.fail(Failure::Unasked, || "no request was on its way".to_owned());
+                self.break_off(slot, Failure::Closed, "");
+            }
         }
     }
 
@@ -129,7 +134,7 @@ impl<I: Io + Connects> Client<I> {
             self.tally.count_status(reply.status);
         }
         match wrong {
-            Some((failure, why)) => self.fail(failure, &why, Duration::ZERO, Some(sent)),
+            Some((failure, why)) => self.fail(failure, &why, sent.due, Some(sent)),
             None => self.answered(sent),
         }
         let connection = &self.connections[slot];
@@ -143,6 +148,7 @@ impl<I: Io + Connects> Client<I> {
         let response = self.now.since(sent.due);
         if self.phase == Phase::Measuring {
             self.tally.replies += 1;
+            self.tally.second_half.replies += u64::from(self.now >= self.half);
             let second = self.tally.second(self.second);
             second.replies += 1;
             second.latency.saturating_record(micros(response));
@@ -156,35 +162,23 @@ impl<I: Io + Connects> Client<I> {
         }
     }
 
-    /// A request that failed. One that timed out, or was never sent, is a latency too: at least so
-    /// long.
-    pub(super) fn fail(
-        &mut self,
-        failure: Failure,
-        why: &str,
-        response: Duration,
-        sent: Option<Sent>,
-    ) {
+    /// A request that failed.
+    pub(super) fn fail(&mut self, failure: Failure, why: &str, due: Instant, sent: Option<Sent>) {
         if sent.is_some_and(|sent| !sent.counted) {
             return;
         }
         self.tally.fail(failure, || why.to_owned());
-        if self.phase == Phase::Measuring {
-            self.tally.second(self.second).failures += 1;
-        }
-        if let (Failure::Timeout, Some(sent)) = (failure, sent) {
-            self.tally.service.saturating_record(nanos(self.now.since(sent.at)));
-        }
-        if matches!(failure, Failure::Timeout | Failure::Unsent) && self.schedule.is_some() {
-            self.tally.response.saturating_record(nanos(response));
-        }
+        let second = due.since(self.start).as_secs().min(last_second(self.measured()));
+        self.tally.second(second).failures += 1;
+        let service = sent.map(|sent| self.now.since(sent.at));
+        self.tally.wait_in_vain(self.now.since(due), service);
     }
 
     /// All that is on its way on this connection has failed. Only the first can be short.
     pub(super) fn lose(&mut self, slot: usize, failure: Failure, why: &str) {
         let mut failure = failure;
         while let Some(sent) = self.connections[slot].sent.pop_front() {
-            self.fail(failure, why, self.now.since(sent.due), Some(sent));
+            self.fail(failure, why, sent.due, Some(sent));
             if failure == Failure::Short {
                 failure = Failure::Closed;
             }
