@@ -254,12 +254,19 @@ fn nobody_listens() {
 
 #[test]
 fn replies_must_all_equal_the_first() {
+    // One of two connections gets other bytes; with two threads, one of two threads.
+    equal_the_first(1);
+    equal_the_first(2);
+}
+
+fn equal_the_first(threads: u32) {
     let server = Server::start(|index, mut stream| {
         let body = if index == 0 { "Hello" } else { "World" };
         while read_request(&mut stream) && answer(&mut stream, body) {}
     });
     let expect = Expect { status: None, body: ExpectBody::SameAsFirst };
-    let report = plan(&server).connections(2).expect(expect).run().unwrap();
+    let plan = plan(&server).threads(threads).connections(2);
+    let report = plan.expect(expect).run().unwrap();
     balanced(&report);
     assert_eq!(failures(&report), [Failure::Body], "{}", report.text());
     assert!(report.tally.answered > 0, "{}", report.text());

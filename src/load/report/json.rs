@@ -78,7 +78,7 @@ impl Report {
             "unfinished": self.tally.unfinished,
             "replies": self.tally.replies,
             "errors": self.errors(),
-            "error_rate": self.has_measured().then(|| self.error_rate()),
+            "error_rate": (self.tally.requests > self.tally.unfinished).then(|| self.error_rate()),
             "status": self.status_counts()
                 .map(|(status, count)| (status.to_string(), json!(count)))
                 .collect::<Map<_, _>>(),

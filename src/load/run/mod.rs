@@ -6,7 +6,10 @@
 mod connect;
 mod end;
 mod receive;
+mod references;
 mod send;
+
+pub use references::References;
 
 use super::pace::{Pace, Schedule};
 use super::reply::Reader;
@@ -19,9 +22,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a body is compared with: its bytes as far as they are kept, and its length.
-type Reference = (Arc<[u8]>, u64);
-
 /// What one thread has to do.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -29,6 +29,8 @@ pub struct Job {
     pub address: Address,
     /// The requests of the mix, at least one.
     pub templates: Arc<[Template]>,
+    /// What their bodies must equal, the same for all threads.
+    pub references: References,
     /// Which thread of how many this is.
     pub share: (u32, u32),
     /// Connections of this thread.
@@ -93,8 +95,6 @@ pub struct Client<I> {
     broken: usize,
     sources: Sources,
     rotation: Rotation,
-    /// Of each template, the body that others must equal.
-    references: Vec<Option<Reference>>,
     schedule: Option<Schedule>,
     /// Open loop: connections with room for a request.
     free: VecDeque<u32>,
@@ -190,7 +190,6 @@ impl<I: Io + Connects> Client<I> {
             has_answered: false,
         };
         let connections: Vec<Connection> = (0..job.connections).map(connection).collect();
-        let references = job.templates.iter().map(|template| template.expect.body.reference());
         let mut tally = Tally::default();
         tally.connections.requested = u64::from(job.connections);
         Self {
@@ -208,7 +207,6 @@ impl<I: Io + Connects> Client<I> {
             connections,
             sources: Sources::new(&job),
             rotation: Rotation::new(job.templates.iter().map(|t| t.weight), job.share.0),
-            references: references.collect(),
             schedule: None,
             free: VecDeque::new(),
             starved: false,

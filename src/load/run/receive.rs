@@ -1,11 +1,10 @@
 //! Replies come in: each is matched with its request, checked and counted.
 
-use super::{Client, Connection, Life, Phase, Reference, Sent};
+use super::{Client, Connection, Life, Phase, References, Sent};
 use crate::io::{Buf, Completion, Connects, Errno, Instant, Io, Kind, Op};
 use crate::load::reply::{Ask, End, Malformed, Reply};
 use crate::load::request::{Expect, ExpectBody};
 use crate::load::tally::{Failure, last_second, micros, nanos};
-use std::sync::Arc;
 
 /// What some bytes did to their connection.
 enum After {
@@ -83,7 +82,7 @@ impl<I: Io + Connects> Client<I> {
                     false => After::Unasked,
                 };
             };
-            let ask = ask(&self.job.templates, &self.references, sent);
+            let ask = ask(&self.job.templates, &self.job.references, sent);
             match connection.reader.next(&mut rest, ask) {
                 Ok(Some(reply)) => {
                     at += before - rest.len();
@@ -120,22 +119,22 @@ impl<I: Io + Connects> Client<I> {
     /// Whether the connection is over with it.
     fn on_reply(&mut self, slot: usize, reply: Reply, sent: Sent) -> bool {
         let expect = &self.job.templates[usize::from(sent.template)].expect;
-        let wrong = match expect.judge(&reply) {
-            Err(failure) => Some((failure, why(&reply, failure))),
-            Ok(()) => None,
-        };
         let connection = &mut self.connections[slot];
         connection.has_answered = true;
-        let reference = &mut self.references[usize::from(sent.template)];
-        if wrong.is_none() && reference.is_none() && expect.body == ExpectBody::SameAsFirst {
-            *reference = Some((connection.reader.take_kept().into(), reply.body_bytes));
+        let mut judged = expect.judge(&reply);
+        if judged.is_ok() && expect.body == ExpectBody::SameAsFirst {
+            let kept = connection.reader.take_kept();
+            let references = &self.job.references;
+            if !references.is_as_first(sent.template, &kept, reply.body_bytes) {
+                judged = Err(Failure::Body);
+            }
         }
         if sent.counted {
             self.tally.count_status(reply.status);
         }
-        match wrong {
-            Some((failure, why)) => self.fail(failure, &why, sent.due, Some(sent)),
-            None => self.answered(sent),
+        match judged {
+            Err(failure) => self.fail(failure, &why(&reply, failure), sent.due, Some(sent)),
+            Ok(()) => self.answered(sent),
         }
         let connection = &self.connections[slot];
         let is_last = self.job.requests_per_connection.is_some_and(|most| connection.asked >= most);
@@ -190,7 +189,7 @@ impl<I: Io + Connects> Client<I> {
         let Some(sent) = connection.sent.front().copied() else {
             return self.hang_up(slot); // an idle connection may be closed at any time
         };
-        let ask = ask(&self.job.templates, &self.references, sent);
+        let ask = ask(&self.job.templates, &self.job.references, sent);
         match connection.reader.end(ask) {
             End::Clean => self.break_off(slot, Failure::Closed, "before any of the reply"),
             End::Short => self.break_off(slot, Failure::Short, "in the middle of the reply"),
@@ -213,13 +212,11 @@ impl<I: Io + Connects> Client<I> {
 
 fn ask<'a>(
     templates: &[crate::load::request::Template],
-    references: &'a [Option<Reference>],
+    references: &'a References,
     sent: Sent,
 ) -> Ask<'a> {
-    let index = usize::from(sent.template);
-    let (template, reference) = (&templates[index], references[index].as_ref());
-    let keep = reference.is_none() && template.expect.body == ExpectBody::SameAsFirst;
-    let body = reference.map(|(body, length)| (&**body, *length));
+    let (template, body) = (&templates[usize::from(sent.template)], references.get(sent.template));
+    let keep = body.is_none() && template.expect.body == ExpectBody::SameAsFirst;
     Ask { head: template.head, body, keep }
 }
 
@@ -241,16 +238,6 @@ impl Expect {
             (false, _) => Err(Failure::Status),
             (true, false) => Err(Failure::Body),
             (true, true) => Ok(()),
-        }
-    }
-}
-
-impl ExpectBody {
-    /// The body that is known from the start.
-    pub(super) fn reference(&self) -> Option<Reference> {
-        match self {
-            Self::Any | Self::SameAsFirst => None,
-            Self::Exactly(body) => Some((Arc::clone(body), body.len() as u64)),
         }
     }
 }
