@@ -169,4 +169,8 @@ fn a_bench_of_ones_own_understands_filters_and_a_quick_round() {
     assert_eq!(run(&["--bench", "--test"]), [true, true]);
     assert_eq!(run(&["--bench", "--test", "closed"]), [true, false]);
     assert_eq!(run(&["a second"]), [false, true], "as `cargo test --benches` runs it");
+    assert_eq!(run(&["no such name"]), [false, false]);
+    let output = Command::new(example("bench")).args(["--bench", "--rounds"]).output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && shown.contains("--rounds: no option"), "{shown}");
 }
