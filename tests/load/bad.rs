@@ -141,10 +141,9 @@ fn what_fails_late_is_a_latency() {
 #[test]
 fn a_server_that_sends_what_nobody_asked_for() {
     let server = Server::start(|_, mut stream| {
-        while read_request(&mut stream) && answer(&mut stream, "Hello") {
+        if read_request(&mut stream) {
             // Longer than it says.
-            let _ = stream.write_all(b"!");
-            break;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nHello!");
         }
         // The client hangs up.
         assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
