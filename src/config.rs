@@ -241,6 +241,10 @@ options! {
     requests_max: u64 = 0, 0, 1 << 40;
     /// Whether a connection may carry more than one request.
     keep_alive: bool = true, false, true;
+    /// Whether a client that has ended its side of the connection still gets what an async handler
+    /// owes it. If not, it is taken for gone and its future dropped: one that closes looks the same
+    /// until it is written to. All other handlers, loops and tickets answer it in any case.
+    half_close: bool = false, false, true;
     /// How long a drain may take; after: cut.
     drain_timeout: Duration = secs(30), Duration::ZERO, DAY;
     /// How long a pool that was told to drain still accepts, while it says that it is not ready:
@@ -287,9 +291,9 @@ options! {
     /// How long the kernel holds a silent client back before we accept it (TCP_DEFER_ACCEPT), in
     /// whole seconds; 0: not at all.
     defer_accept: Duration = Duration::ZERO, Duration::ZERO, secs(60);
-    /// Requests that a client (an address, or a /64 of IPv6) may make in any `rate_window`, over
-    /// all workers; above: 429 with Retry-After. 0: any. Costs 8 bytes of shared memory times
-    /// `rate_clients`.
+    /// Requests that a client (an address, or a /64 of IPv6; all of a Unix socket together, unless
+    /// `trusted_proxies` names `unix`) may make in any `rate_window`, over all workers; above: 429
+    /// with Retry-After. 0: any. Costs 8 bytes of shared memory times `rate_clients`.
     rate_limit: u64 = 0, 0, 100_000;
     /// The window of `rate_limit`.
     rate_window: Duration = secs(60), MILLI, DAY;
@@ -401,7 +405,8 @@ impl Config {
         Ok(())
     }
 
-    /// Whose `X-Forwarded-For` is believed.
+    /// Whose `X-Forwarded-For` is believed; [`Network::UNIX`] is whoever connects over a Unix
+    /// socket.
     #[must_use]
     pub fn trusted_proxies(&self) -> &[Network] {
         &self.trusted_proxies
@@ -458,7 +463,7 @@ impl Config {
                 let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
                 let networks: Result<_, ()> = names.map(str::parse).collect();
                 self.trusted_proxies = networks.map_err(|()| {
-                    wrong("addresses and networks such as 10.0.0.0/8,::1, nothing after the prefix")
+                    wrong("networks such as 10.0.0.0/8,::1, nothing after the prefix; or unix")
                 })?;
             }
             ("access_log", path) => {

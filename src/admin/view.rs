@@ -21,7 +21,7 @@ pub struct View {
     pub ready: bool,
     /// How connections reach workers.
     pub mode: Mode,
-    /// Who picks a worker for what the master accepts.
+    /// Who picks a worker.
     pub balancer: &'static str,
     /// Which reload the pool is at.
     pub epoch: u32,
@@ -105,7 +105,7 @@ impl View {
             phase: "running",
             ready: true,
             mode: Mode::Shared,
-            balancer: "least-connections",
+            balancer: "kernel",
             epoch: 1,
             slots: 2,
             addresses: vec!["127.0.0.1:80".to_owned()],

@@ -45,7 +45,7 @@ pub(super) const CHOICES: [(&str, &str, &str); 15] = [
     (
         "trusted_proxies",
         "",
-        "Whose X-Forwarded-For is believed: addresses and networks, 10.0.0.0/8,::1. Nobody's by default.",
+        "Whose X-Forwarded-For is believed: networks, 10.0.0.0/8,::1; unix. Nobody's by default.",
     ),
     (
         "access_log",

@@ -46,6 +46,7 @@ pub(super) struct Limits {
     pub(super) body_rate_min: u64,
     pub(super) requests_max: u64,
     pub(super) keep_alive: bool,
+    pub(super) half_close: bool,
     head_timeout: Duration,
     idle_timeout: Duration,
     /// `Duration::MAX` for no limit.
@@ -135,6 +136,7 @@ impl<H: Handler> Http<H> {
                 body_rate_min: config.body_rate_min(),
                 requests_max: config.requests_max(),
                 keep_alive: config.keep_alive(),
+                half_close: config.half_close(),
                 head_timeout: config.head_timeout(),
                 idle_timeout: config.idle_timeout(),
                 request_timeout: if request_timeout.is_zero() {

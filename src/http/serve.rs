@@ -9,12 +9,12 @@ use super::head::{Framing, Head, Storage, Version, parse};
 use super::request::Request;
 use super::response::{Length, Payload, Persistence, Response};
 use crate::io::{Fd, Instant};
+use crate::panics::{self, Panicked, contained};
 use crate::protocol::{Close, Cx};
 use crate::stats::{CloseReason, Counter};
 use std::fmt;
 use std::mem;
 use std::os::fd::IntoRawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A request whose body is coming.
 #[derive(Debug)]
@@ -73,25 +73,15 @@ impl Facts {
     }
 }
 
-/// Code of the application panicked. Its message was printed by the panic hook.
-#[derive(Debug)]
-pub(super) struct Panicked;
-
 /// Whether bytes that are no head yet, or not one that is served, begin with the method HEAD.
 pub(super) fn asks_for_head(bytes: &[u8]) -> bool {
     bytes.trim_ascii_start().starts_with(b"HEAD ")
 }
 
-/// Calls code of the application. The only place that catches panics: whatever state one leaves
-/// behind is the application's, and the connection that it struck is closed.
-pub(super) fn contained<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|_| Panicked)
-}
-
-/// Drops what may hold objects of the application, whose `Drop` may panic.
+/// Drops what may hold objects of the application.
 pub(super) fn discard(state: State) {
     if let State::Body(_) | State::Answer(_) = state {
-        let _ = contained(|| drop(state));
+        panics::discard(state);
     }
 }
 

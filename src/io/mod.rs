@@ -188,6 +188,28 @@ impl fmt::Display for Address {
     }
 }
 
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A client over TCP.
+    Tcp(SocketAddr),
+    /// A client of a Unix socket: on this machine, and without an address.
+    Unix,
+    /// Nobody any more.
+    Gone,
+}
+
+impl Peer {
+    /// Its address, if it has one.
+    #[must_use]
+    pub const fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(address),
+            Self::Unix | Self::Gone => None,
+        }
+    }
+}
+
 /// One operation for the kernel.
 #[derive(Debug)]
 pub enum Op<'a> {
@@ -266,10 +288,10 @@ pub trait Io {
     fn shutdown(&mut self, fd: &Fd, half: Half);
     /// Closes a descriptor (close(2), directly).
     fn close(&mut self, fd: Fd);
-    /// Who is at the other end; `None` for a Unix socket or a connection already gone. One system
-    /// call in the real kernel, so only when somebody asks. A function, not a method: a
-    /// connection's machine may call it without knowing which kernel it runs on.
-    fn peer(fd: &Fd) -> Option<SocketAddr>
+    /// Who is at the other end. One system call in the real kernel, so only when somebody asks. A
+    /// function, not a method: a connection's machine may call it without knowing which kernel it
+    /// runs on.
+    fn peer(fd: &Fd) -> Peer
     where
         Self: Sized;
 }

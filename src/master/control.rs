@@ -113,7 +113,10 @@ impl<I: Io + Processes> Master<I> {
             phase: if self.phase.is_draining() { "draining" } else { "running" },
             ready: self.is_ready(),
             mode: self.mode(),
-            balancer: self.balancer.name(),
+            balancer: match self.mode() {
+                Mode::Shared => KERNEL,
+                Mode::Centralized | Mode::Auto => self.balancer.name(),
+            },
             epoch: self.ops.epochs.current(),
             slots: u32::try_from(self.workers.active().count()).unwrap_or(u32::MAX),
             addresses: self.control.facts.addresses.clone(),
@@ -153,11 +156,16 @@ impl<I: Io + Processes> Master<I> {
             self.workers.lives().map(|(line, life)| self.process_info(line, life, unix, now));
         let mut all: Vec<ProcessInfo> = lives.collect();
         for (slot, state) in self.workers.vacancies() {
-            if !all.iter().any(|info| info.worker_id == slot && info.pid > 0) {
+            // Of a slot whose successors fail, the worker before may still finish what it has.
+            let fills = |info: &ProcessInfo| {
+                let leaves = info.state == ProcessState::Stopping && state == ProcessState::Failed;
+                info.worker_id == slot && info.pid > 0 && !leaves
+            };
+            if !all.iter().any(fills) {
                 all.push(ProcessInfo { state, started_at: 0.0, ..ProcessInfo::new(slot, 0, unix) });
             }
         }
-        all.sort_by_key(|info| (info.worker_id, info.generation));
+        all.sort_by_key(|info| (info.worker_id, info.pid == 0, info.generation));
         all
     }
 
@@ -248,5 +256,7 @@ impl<I: Io + Processes> Master<I> {
     }
 }
 
+/// Who picks workers in shared mode.
+const KERNEL: &str = "kernel";
 /// How old a reading of memory may be: a scraper that asks often costs no more.
 const MEMORY_AGE: Duration = Duration::from_secs(1);

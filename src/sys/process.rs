@@ -3,9 +3,9 @@
 use super::errno::{Failed, check, last_number, step};
 use crate::error::{Error, ErrorKind};
 use crate::io::{Errno, Exit, Fd, Signal};
+use crate::panics::contained;
 use std::fs;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// A child that was forked: its number for logs, and what it is signalled and reaped by.
@@ -64,7 +64,7 @@ pub fn spawn(child: impl FnOnce() -> i32) -> Result<Forked, SpawnError> {
     // SAFETY: one thread, as checked, so the child may call anything; it never returns from here.
     let answer = unsafe { libc::fork() };
     if answer == 0 {
-        let code = catch_unwind(AssertUnwindSafe(child)).unwrap_or(EXIT_PANIC);
+        let code = contained(child).unwrap_or(EXIT_PANIC);
         exit(code);
     }
     let pid = step("fork", answer).map_err(SpawnError::Failed)?;
@@ -253,15 +253,18 @@ pub fn adopt(pid: u32) -> Result<Fd, Failed> {
 
 /// How the child ended, if it has; it is gone from the process table then.
 ///
-/// Answers code -1 if somebody else has reaped it (an application that waits for any child, or
+/// Answers [`UNKNOWN`] if somebody else has reaped it (an application that waits for any child, or
 /// ignores SIGCHLD): it is dead, and nobody knows how.
 #[must_use]
 pub fn reap(pidfd: &Fd) -> Option<Exit> {
     match wait_id(libc::P_PIDFD, pidfd.raw().unsigned_abs(), libc::WEXITED | libc::WNOHANG) {
         Ok(ended) => ended.map(|(_, exit)| exit),
-        Err(_) => Some(Exit::Code(-1)),
+        Err(_) => Some(UNKNOWN),
     }
 }
+
+/// How a child ended that somebody else has reaped.
+pub const UNKNOWN: Exit = Exit::Code(-1);
 
 /// Reaps one child that is not `ours`; `false` when none has ended. For PID 1, which inherits the
 /// orphans of its container. While one of ours is first in line, none is reaped: reap that first.

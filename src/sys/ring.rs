@@ -7,7 +7,8 @@ use super::scm::{InMessage, OutMessage};
 use super::socket::Name;
 use super::{clock, socket};
 use crate::io::{
-    Batch, Buf, Bytes, Completion, Errno, Fd, Half, Instant, Io, Kind, Op, Owned, SendNow, Token,
+    Batch, Buf, Bytes, Completion, Errno, Fd, Half, Instant, Io, Kind, Op, Owned, Peer, SendNow,
+    Token,
 };
 use io_uring::squeue::Flags;
 use io_uring::types::{self, SubmitArgs, Timespec};
@@ -15,7 +16,6 @@ use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opc
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
-use std::net::SocketAddr;
 use std::ptr::NonNull;
 
 const ENTER_GETEVENTS: u32 = 1 << 0;
@@ -450,7 +450,7 @@ impl Io for Ring {
         socket::close(fd);
     }
 
-    fn peer(fd: &Fd) -> Option<SocketAddr> {
+    fn peer(fd: &Fd) -> Peer {
         socket::peer(fd)
     }
 }

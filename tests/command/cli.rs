@@ -79,7 +79,7 @@ fn every_option_is_taken_as_a_flag_a_variable_and_a_key() {
         ("balancer", "round-robin"),
         ("probe_path", "/up"),
         ("weights", "3,1"),
-        ("trusted_proxies", "10.0.0.0/8,::1"),
+        ("trusted_proxies", "10.0.0.0/8,::1,unix"),
         ("access_log", "/dev/null"),
         ("access_log_format", "json"),
         ("control", "/tmp/x.sock"),
