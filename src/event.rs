@@ -3,6 +3,7 @@
 use crate::io::{Errno, Exit};
 use crate::master::Report;
 use crate::master::ends::EndReason;
+use crate::master::picture::Picture;
 use crate::master::recycle::Cause;
 use std::fmt;
 use std::time::Duration;
@@ -84,7 +85,7 @@ impl fmt::Display for ChannelFault {
 }
 
 /// What becomes of a worker that hangs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hang {
     /// Others serve what it has not begun.
     Late {
@@ -94,16 +95,7 @@ pub enum Hang {
     /// It turns again.
     Back,
     /// It goes on hanging: what is known of it. Next it is aborted, then killed.
-    Known {
-        /// What the kernel says that it does.
-        state: &'static str,
-        /// For how long it has been on a CPU.
-        cpu: Duration,
-        /// Its connections.
-        open: u64,
-        /// Its requests that are not answered.
-        active: u64,
-    },
+    Known(Box<Picture>),
     /// It was sent ABRT, for a core dump.
     Aborted,
 }
@@ -111,11 +103,11 @@ pub enum Hang {
 impl Hang {
     /// As part of a sentence.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub const fn name(&self) -> &'static str {
         match self {
             Self::Late { .. } => "is late",
             Self::Back => "turns again",
-            Self::Known { .. } => "hangs",
+            Self::Known(_) => "hangs",
             Self::Aborted => "aborted",
         }
     }
@@ -125,9 +117,7 @@ impl fmt::Display for Hang {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Late { rescued } => write!(f, ": given to others: {rescued}"),
-            Self::Known { state, cpu, open, active } => {
-                write!(f, " {state}, cpu={cpu:?} open={open} active={active}")
-            }
+            Self::Known(picture) => write!(f, " {picture}"),
             Self::Back | Self::Aborted => Ok(()),
         }
     }
@@ -381,7 +371,7 @@ impl Event {
             | Self::SpawnRefused { .. } => Level::Warn,
             Self::WorkerBootFailed { .. }
             | Self::WorkerKilled { .. }
-            | Self::WorkerHang { hang: Hang::Known { .. } | Hang::Aborted, .. }
+            | Self::WorkerHang { hang: Hang::Known(_) | Hang::Aborted, .. }
             | Self::OutOfFds { .. }
             | Self::AcceptFailed { .. }
             | Self::ChannelBroken { .. }
@@ -519,7 +509,7 @@ mod tests {
             slot: 0,
             pid: 1,
             exit,
-            reason: EndReason::new(exit, asked, None, false),
+            reason: EndReason::new(exit, asked, None, None, false),
             uptime: Duration::from_secs(1),
             open: 0,
             asked,

@@ -138,7 +138,10 @@ impl<H: Handler> Http<H> {
         cx: &mut Cx<'_>,
     ) -> usize {
         let request = Request::new(head, &[], cx, self.front.proxies);
-        let Ok(upload) = contained(|| self.handler.upload(&request)) else {
+        cx.stats.handling(head.method, head.target);
+        let upload = contained(|| self.handler.upload(&request));
+        cx.stats.handled();
+        let Ok(upload) = upload else {
             self.on_panic(connection, Facts::of(head), cx);
             return input.len();
         };
@@ -278,6 +281,7 @@ impl<H: Handler> Http<H> {
             return self.respond(connection, facts, cx);
         }
         let request = Request::new(head, body, cx, self.front.proxies);
+        cx.stats.handling(head.method, head.target);
         self.answer(connection, facts, cx, |handler, response| handler.handle(&request, response));
     }
 
@@ -289,7 +293,9 @@ impl<H: Handler> Http<H> {
         cx: &mut Cx<'_>,
         fill: impl FnOnce(&mut H, &mut Response),
     ) {
-        match contained(|| fill(&mut self.handler, &mut self.response)) {
+        let filled = contained(|| fill(&mut self.handler, &mut self.response));
+        cx.stats.handled();
+        match filled {
             Ok(()) => self.respond(connection, facts, cx),
             Err(Panicked) => {
                 let half_filled = mem::take(&mut self.response);

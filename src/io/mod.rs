@@ -465,6 +465,11 @@ pub trait Processes {
     }
     /// What a worker (by its number: it is not reaped) does now. `None`: the kernel does not say.
     fn usage(&mut self, pid: u32) -> Option<Usage>;
+    /// Where in the kernel a worker is; empty: nowhere, or the kernel does not say.
+    fn place(&mut self, pid: u32) -> String {
+        let _ = pid;
+        String::new()
+    }
     /// Whether arrivals wait in a listener's queue (poll(2), without waiting).
     fn has_arrivals(&mut self, listener: &Fd) -> bool;
     /// Which user is at the other end of a Unix socket (SO_PEERCRED); `None`: nobody can say.

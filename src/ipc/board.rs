@@ -3,7 +3,7 @@
 //!
 //! Layout, version 2, in 64-bit words: a header (magic and version, lines, words per line), then
 //! the lines. A line holds identity and state, then one word per counter, one per close reason, and
-//! a text; lines start on their own cache lines. Single writer: the worker writes everything but
+//! texts; lines start on their own cache lines. Single writer: the worker writes everything but
 //! its identity, [`Counter::HandedOver`] and [`Counter::TakenBack`], which are the master's.
 //! Readers may see a counter a little late, never torn.
 //!
@@ -12,7 +12,12 @@
 //! the master has taken back all that it had not seen. A worker claims what a message brings before
 //! it does anything with it; what it cannot claim is somebody else's by then.
 
+mod doing;
+
+pub use doing::{Stage, Stages};
+
 use crate::stats::{CloseReason, Counter};
+use doing::{DOING_WORDS, STAGES_WORDS};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const MAGIC: u64 = 0x7269_6e67_666f_7232; // "ringfor2": the version is the last byte
@@ -29,7 +34,9 @@ const REASONS: usize = COUNTERS + Counter::ALL.len();
 const REVOKED: u64 = 1;
 const NOTE: usize = REASONS + CloseReason::ALL.len();
 const NOTE_WORDS: usize = 32;
-const LINE_WORDS: usize = (NOTE + NOTE_WORDS).next_multiple_of(8);
+const DOING: usize = NOTE + NOTE_WORDS;
+const STAGES: usize = DOING + DOING_WORDS;
+const LINE_WORDS: usize = (STAGES + STAGES_WORDS).next_multiple_of(8);
 
 /// What a worker says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

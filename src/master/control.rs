@@ -5,6 +5,7 @@ use super::Master;
 use super::answer::{Answer, Asker, Field};
 use super::command::Command;
 use super::ends::End;
+use super::picture::Picture;
 use super::workers::{Life, State};
 use crate::admin::line::Request;
 use crate::admin::{self, ProcessInfo, ProcessState, Question, SlotInfo, View, Visitors, json};
@@ -153,7 +154,11 @@ impl<I: Io + Processes> Master<I> {
             self.workers.lives().map(|(line, life)| self.process_info(line, life, unix, now));
         let mut all: Vec<ProcessInfo> = lives.collect();
         for (slot, state) in self.workers.vacancies() {
-            if !all.iter().any(|info| info.worker_id == slot && info.pid > 0) {
+            // One that finishes says nothing of who is to follow it.
+            let says = |info: &ProcessInfo| {
+                state == ProcessState::Stopped || info.state != ProcessState::Stopping
+            };
+            if !all.iter().any(|info| info.worker_id == slot && info.pid > 0 && says(info)) {
                 all.push(ProcessInfo { state, started_at: 0.0, ..ProcessInfo::new(slot, 0, unix) });
             }
         }
@@ -221,7 +226,10 @@ impl<I: Io + Processes> Master<I> {
     }
 
     /// What every part of the master and every worker does.
-    pub(super) fn dump(&mut self, asker: Option<Asker>) {
+    pub(super) fn dump(&mut self, asker: Option<Asker>, now: Instant) {
+        let lines: Vec<u32> = self.workers.lives().map(|(line, _)| line).collect();
+        let pictures: BTreeMap<u32, Picture> =
+            lines.into_iter().map(|line| (line, self.picture(line, now))).collect();
         let workers = self.workers.lives().map(|(line, life)| {
             let board = self.board.line(line);
             let counters: Vec<String> = Counter::ALL
@@ -230,12 +238,13 @@ impl<I: Io + Processes> Master<I> {
                 .map(|counter| format!("{}={}", counter.name(), board.get(*counter)))
                 .collect();
             format!(
-                "line {line} slot {} {:?} {:?}, says {:?}, loop turned at {} ns: {}",
+                "line {line} slot {} pid {} {:?} {:?}, says {:?}: {}: {}",
                 life.slot,
+                self.processes.get(&line).map_or(0, |process| process.pid()),
                 life.role,
                 life.state,
                 board.state(),
-                board.tick(),
+                pictures.get(&line).cloned().unwrap_or_default(),
                 counters.join(" ")
             )
         });

@@ -17,6 +17,7 @@ pub mod listeners;
 mod mail;
 mod operate;
 pub mod pending;
+pub mod picture;
 pub mod probe;
 pub mod recycle;
 pub mod refuse;

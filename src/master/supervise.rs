@@ -345,9 +345,9 @@ impl<I: Io + Processes> Master<I> {
             return;
         }
         let oom = exit == Exit::Signal(KILL, false) && self.ends.oom(self.io.oom_kills());
-        let reason = EndReason::new(exit, asked, death.killed, oom);
+        let reason = EndReason::new(exit, asked, death.killed, death.quiet, oom);
         // One that hung was killed, but nobody had wanted it to end.
-        let wanted = asked && reason != EndReason::Killed(KillReason::Hung);
+        let wanted = asked && !matches!(reason, EndReason::Hung { .. });
         self.ends.add(slot, pid, reason, wanted, &panic);
         (self.events)(&Event::WorkerExited { slot, pid, exit, reason, uptime, open, asked });
         if !wanted && !panic.is_empty() {
@@ -438,10 +438,11 @@ impl<I: Io + Processes> Master<I> {
         if let Some(pidfd) = process.and_then(|process| process.pidfd) {
             self.io.close(pidfd);
         }
-        if let Some((slot, reason)) = self.workers.forget(line)
+        let failure = self.workers.forget(line);
+        self.ends.heard(pid, failure.as_ref().map(|(_, reason)| reason.as_str()));
+        if let Some((slot, reason)) = failure
             && life.as_ref().is_some_and(|life| life.role != Role::Check)
         {
-            self.ends.explain(slot, pid, &reason);
             (self.events)(&Event::WorkerBootFailed { slot, reason });
         }
         if let Some(life) = life {

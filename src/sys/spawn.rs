@@ -83,6 +83,10 @@ impl Processes for Ring {
         watch::usage(pid)
     }
 
+    fn place(&mut self, pid: u32) -> String {
+        watch::place(pid)
+    }
+
     fn has_arrivals(&mut self, listener: &Fd) -> bool {
         watch::has_arrivals(listener)
     }

@@ -4,7 +4,8 @@
 use crate::client::{Client, PATIENCE};
 use crate::harness::Case;
 use crate::raw::signal;
-use crate::server::{Server, Stopwatch, eventually, pause};
+use crate::server::{Server, Stopwatch, eventually, folder, pause};
+use ringfort::admin::client::ask;
 use std::time::Duration;
 
 pub(crate) const CASES: &[Case] = &[
@@ -19,6 +20,7 @@ pub(crate) const CASES: &[Case] = &[
         stopped_master("centralized");
     }),
     ("hang::a_timeout_of_zero_waits_for_ever", never),
+    ("hang::a_dump_says_what_a_worker_that_hangs_is_at", dump),
 ];
 
 /// Nobody waits longer, whatever became of a worker.
@@ -108,7 +110,10 @@ fn replaced(mode: &str) {
     println!("replaced after {:?}", began.elapsed());
     assert!(began.elapsed() <= Duration::from_secs(5), "{:?}", began.elapsed());
     let log = server.log();
-    assert!(log.contains(&format!("pid={victim} stopped")), "it says what it was at: {log}");
+    let report = log.lines().find(|line| line.contains(&format!("pid={victim} stopped for ")));
+    assert!(report.is_some_and(|report| report.contains(" arrivals=")), "its state: {log}");
+    let end = log.lines().find(|line| line.contains(&format!("pid={victim} killed by the master")));
+    assert!(end.is_some_and(|end| end.contains("watchdog: no tick for ")), "{log}");
     check_end(server, "killed=1", mode);
 }
 
@@ -122,13 +127,18 @@ fn endless(path: &str) {
     client.ask(path).unwrap();
     drop(all_are_served(&server, 16));
     let died = server.await_log("worker died");
-    assert!(died.contains("signal 6") && died.contains(&format!("pid={victim} ")), "{died}");
+    assert!(died.contains("watchdog: no tick for ") && died.contains("SIGABRT"), "{died}");
+    assert!(died.contains(&format!("pid={victim} ")), "{died}");
     server.await_ready(3);
     println!("replaced after {:?}", began.elapsed());
     assert!(began.elapsed() <= Duration::from_secs(5), "{:?}", began.elapsed());
     assert!(client.is_closed());
     let log = server.log();
-    assert!(log.contains("worker hangs") && log.contains("active=1"), "{log}");
+    let report = log.lines().find(|line| line.contains("worker hangs")).expect("it is reported");
+    assert!(
+        report.contains("active=1") && report.contains(&format!("handles GET {path}")),
+        "{log}"
+    );
 }
 
 /// Longer than any worker may hang; each has a request that is not answered, and one that idles.
@@ -153,6 +163,44 @@ fn stopped_master(mode: &str) {
     assert_eq!(code, Some(0), "{log}");
     assert!(!log.contains("worker is late") && !log.contains("worker hangs"), "{log}");
     assert!(log.contains("deaths=2 killed=0"), "{log}");
+}
+
+/// A worker with a connection in each state hangs in a handler: the board says so, the kernel says
+/// the rest.
+fn dump() {
+    let name = folder().join("control").display().to_string();
+    let options = format!("--mode centralized --workers 1 --watchdog-timeout 60s --control {name}");
+    let server = Server::bad(&options);
+    server.await_ready(1);
+    let ask = || {
+        let reply = ask(&name, "dump", PATIENCE).expect("the master answers");
+        assert!(reply.ok, "{}", reply.line);
+        reply.json["workers"][0].as_str().expect("one worker").to_owned()
+    };
+    let mut idle: Vec<Client> = (0..2).map(|_| server.connect()).collect();
+    for client in &mut idle {
+        assert_eq!(client.get("/workers").unwrap().status, 200);
+    }
+    let mut reading = server.connect();
+    reading.send(b"GET /workers HT").unwrap();
+    eventually("one that is reading", PATIENCE, || {
+        let says = ask();
+        says.contains(" idle=2 reading=1 answering=0 writing=0 ").then_some(())
+    });
+    let mut hangs = server.connect();
+    hangs.ask("/block?secret").unwrap();
+    let says = eventually("the request in the handler", PATIENCE, || {
+        let says = ask();
+        says.contains("handles GET /block,").then_some(says)
+    });
+    println!("{says}");
+    let pid = server.workers()[0];
+    assert!(says.contains(&format!(" pid {pid} ")) && says.contains(" open=4 active=1 "), "{says}");
+    assert!(says.contains("blocked for ") && says.contains("in the kernel: "), "{says}");
+    assert!(!says.contains("secret"), "{says}");
+    signal(pid, libc::SIGKILL);
+    server.await_ready(2);
+    assert_eq!(server.stop().0, Some(0));
 }
 
 fn never() {
