@@ -255,6 +255,12 @@ options! {
     canary_workers: u64 = 0, 0, 1024;
     /// How long that trial takes.
     canary_time: Duration = secs(10), MILLI, secs(3600);
+    /// How long the answers of those on trial may take, all but one of a hundred (p99), from the
+    /// whole request to the head of its answer; longer: they are refused. 0: any time.
+    canary_p99: Duration = Duration::ZERO, Duration::ZERO, DAY;
+    /// How many times as long as those of the old workers, which serve at the same time, and 10 ms
+    /// at least; 0: any. 0 to 1000.
+    canary_slowdown: u64 = 3, 0, 1000;
     /// After how many requests a worker is replaced by a new one; each life draws up to a fifth
     /// more. 0: never.
     recycle_requests: u64 = 0, 0, 1 << 40;

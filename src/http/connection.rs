@@ -434,6 +434,11 @@ impl Connection {
         }
     }
 
+    /// Since its request had come whole.
+    pub(super) fn waited(&self, now: Instant) -> Duration {
+        now.since(self.begun.max(self.since))
+    }
+
     /// Counts bytes as used, before the request in them is served.
     pub(super) fn spend(&mut self, bytes: usize) {
         self.owed = self.owed.saturating_sub(bytes);

@@ -373,6 +373,7 @@ impl<H: Handler> Http<H> {
             None => Persistence::Implied,
         };
         cx.stats.add(Counter::Responses, 1);
+        cx.stats.answered(connection.waited(cx.now));
         match self.response.code() {
             400..=499 => cx.stats.add(Counter::ClientErrors, 1),
             500.. => cx.stats.add(Counter::ServerErrors, 1),
@@ -457,6 +458,7 @@ impl<H: Handler> Http<H> {
         cx: &mut Cx<'_>,
     ) {
         cx.stats.add(Counter::Responses, 1);
+        cx.stats.answered(connection.waited(cx.now));
         let is_ours = status >= 500;
         cx.stats.add(if is_ours { Counter::ServerErrors } else { Counter::ClientErrors }, 1);
         self.response.write_whole(&self.date, is_head, cx.out.buffer());

@@ -4,7 +4,8 @@
 //! Layout, version 2, in 64-bit words: a header (magic and version, lines, words per line), then
 //! the lines. A line holds identity and state, then one word per counter, one per close reason, and
 //! texts; lines start on their own cache lines. Single writer: the worker writes everything but
-//! its identity, [`Counter::HandedOver`] and [`Counter::TakenBack`], which are the master's.
+//! its identity, [`Counter::HandedOver`] and [`Counter::TakenBack`], which are the master's, and
+//! whether times are wanted.
 //! Readers may see a counter a little late, never torn.
 //!
 //! One word has two writers, and is changed by atomic operations only: the claim. It counts the
@@ -13,12 +14,15 @@
 //! it does anything with it; what it cannot claim is somebody else's by then.
 
 mod doing;
+mod times;
 
 pub use doing::{Stage, Stages};
+pub use times::Times;
 
 use crate::stats::{CloseReason, Counter};
 use doing::{DOING_WORDS, STAGES_WORDS};
 use std::sync::atomic::{AtomicU64, Ordering};
+use times::TIMES_WORDS;
 
 const MAGIC: u64 = 0x7269_6e67_666f_7232; // "ringfor2": the version is the last byte
 const HEADER_WORDS: usize = 8;
@@ -36,7 +40,8 @@ const NOTE: usize = REASONS + CloseReason::ALL.len();
 const NOTE_WORDS: usize = 32;
 const DOING: usize = NOTE + NOTE_WORDS;
 const STAGES: usize = DOING + DOING_WORDS;
-const LINE_WORDS: usize = (STAGES + STAGES_WORDS).next_multiple_of(8);
+const TIMES: usize = STAGES + STAGES_WORDS;
+const LINE_WORDS: usize = (TIMES + TIMES_WORDS).next_multiple_of(8);
 
 /// What a worker says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

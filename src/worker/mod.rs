@@ -320,6 +320,9 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         self.write_log();
         self.line.note_activity(self.now.as_nanos());
         self.line.set_stages(self.stages);
+        if self.line.has_untimed() {
+            self.line.pass_took(self.io.now().since(self.now));
+        }
         self.finish_drain();
         self.deadline()
     }
