@@ -97,7 +97,11 @@ pub enum Hang {
     /// It goes on hanging: what is known of it. Next it is aborted, then killed.
     Known(Box<Picture>),
     /// It was sent ABRT, for a core dump.
-    Aborted,
+    Aborted {
+        /// How many connections it had not begun and others get when it is dead, or why they cannot
+        /// be taken from it.
+        taken: Result<u64, Errno>,
+    },
 }
 
 impl Hang {
@@ -108,7 +112,7 @@ impl Hang {
             Self::Late { .. } => "is late",
             Self::Back => "turns again",
             Self::Known(_) => "hangs",
-            Self::Aborted => "aborted",
+            Self::Aborted { .. } => "aborted",
         }
     }
 }
@@ -118,7 +122,11 @@ impl fmt::Display for Hang {
         match self {
             Self::Late { rescued } => write!(f, ": given to others: {rescued}"),
             Self::Known(picture) => write!(f, " {picture}"),
-            Self::Back | Self::Aborted => Ok(()),
+            Self::Aborted { taken: Ok(count) } => write!(f, ": not begun, for others: {count}"),
+            Self::Aborted { taken: Err(errno) } => {
+                write!(f, ": what it has not begun cannot be taken from it: {errno}")
+            }
+            Self::Back => Ok(()),
         }
     }
 }
@@ -371,7 +379,7 @@ impl Event {
             | Self::SpawnRefused { .. } => Level::Warn,
             Self::WorkerBootFailed { .. }
             | Self::WorkerKilled { .. }
-            | Self::WorkerHang { hang: Hang::Known(_) | Hang::Aborted, .. }
+            | Self::WorkerHang { hang: Hang::Known(_) | Hang::Aborted { .. }, .. }
             | Self::OutOfFds { .. }
             | Self::AcceptFailed { .. }
             | Self::ChannelBroken { .. }

@@ -470,6 +470,23 @@ pub trait Processes {
         let _ = pid;
         String::new()
     }
+    /// Connections of a worker on which nobody has read or written a byte, accepted on one of these
+    /// ports, and `most` of them: copies, each with its port.
+    fn untouched(
+        &mut self,
+        pid: u32,
+        pidfd: &Fd,
+        ports: &[u16],
+        most: usize,
+    ) -> Result<Vec<(u16, Fd)>, Errno> {
+        let _ = (pid, pidfd, ports, most);
+        Ok(Vec::new())
+    }
+    /// Whether that is still so.
+    fn is_untouched(&mut self, fd: &Fd) -> bool {
+        let _ = fd;
+        false
+    }
     /// Whether arrivals wait in a listener's queue (poll(2), without waiting).
     fn has_arrivals(&mut self, listener: &Fd) -> bool;
     /// Which user is at the other end of a Unix socket (SO_PEERCRED); `None`: nobody can say.

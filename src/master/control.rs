@@ -37,6 +37,11 @@ impl Control {
         self.facts.upgradable
     }
 
+    /// Where the pool listens.
+    pub(super) fn addresses(&self) -> &[String] {
+        &self.facts.addresses
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.visitors.next_deadline()
     }

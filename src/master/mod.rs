@@ -22,6 +22,7 @@ pub mod probe;
 pub mod recycle;
 pub mod refuse;
 pub mod reload;
+mod rescue;
 pub mod restart;
 pub mod scale;
 mod shutdown;
@@ -138,6 +139,8 @@ pub struct Master<I> {
     sockets: Sockets,
     /// By line of the board.
     processes: BTreeMap<u32, Process>,
+    /// What workers that were struck had not begun.
+    untouched: BTreeMap<u32, Vec<ledger::Arrival>>,
     probes: Probes,
     refusals: Refusals,
     signals: Signals,
@@ -190,6 +193,7 @@ impl<I: Io + Processes> Master<I> {
             phase: Phase::Starting,
             sockets,
             processes: BTreeMap::new(),
+            untouched: BTreeMap::new(),
             probes: Probes::new(),
             refusals: Refusals::new(config.linger_timeout()),
             signals: Signals::new(signals),

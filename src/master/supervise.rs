@@ -409,7 +409,8 @@ impl<I: Io + Processes> Master<I> {
             self.io.submit(token.with(Kind::Cancel), Op::Cancel(token));
         }
         // What a dead worker had sent is read to its end.
-        if process.last_words.is_some() && process.post.as_ref().is_some_and(|post| !post.over) {
+        let unread = process.post.as_ref().is_some_and(|post| !post.over);
+        if process.last_words.is_some() && (unread || self.untouched.contains_key(&line)) {
             return;
         }
         let posted = process.close_post(&mut self.io, line);
@@ -427,6 +428,7 @@ impl<I: Io + Processes> Master<I> {
     fn bury(&mut self, line: u32) {
         // What was being passed when it died came back only now.
         self.recover(line);
+        self.release_untouched(line, self.io.now());
         let life = self.workers.life(line).cloned();
         if life.as_ref().is_some_and(|life| life.role == Role::Check) {
             self.ledger.forget(line);

@@ -86,13 +86,15 @@ impl<I: Io + Processes> Master<I> {
                 (self.events)(&Event::WorkerHang { slot, pid, hang });
             }
             Action::Abort => {
+                let taken = self.take_untouched(line, now);
+                let Some(process) = self.processes.get(&line) else { return };
                 // One that is gone is reaped; one that ignores it is killed.
                 if let Some(pidfd) = &process.pidfd {
                     let _ = self.io.signal(pidfd, Signal::Abort);
                 }
                 let quiet = now.since(Instant::from_nanos(facts.turned));
                 self.workers.struck(line, quiet);
-                (self.events)(&Event::WorkerHang { slot, pid, hang: Hang::Aborted });
+                (self.events)(&Event::WorkerHang { slot, pid, hang: Hang::Aborted { taken } });
             }
             Action::Kill => self.workers.kill_for(line, KillReason::Hung, now),
         }

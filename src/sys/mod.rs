@@ -45,6 +45,7 @@ pub mod owned;
 pub mod privilege;
 pub mod probe;
 pub mod process;
+pub mod rescue;
 pub mod ring;
 pub mod scm;
 pub mod shm;

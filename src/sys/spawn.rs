@@ -4,7 +4,7 @@ use super::errno::Failed;
 use super::owned;
 use super::process::{self, Forked};
 use super::ring::Ring;
-use super::{cgroup, privilege, socket, watch};
+use super::{cgroup, privilege, rescue, socket, watch};
 use crate::io::{Child, Errno, Exit, Fd, Processes, Signal, Usage, WorkerPlan};
 
 impl Processes for Ring {
@@ -85,6 +85,20 @@ impl Processes for Ring {
 
     fn place(&mut self, pid: u32) -> String {
         watch::place(pid)
+    }
+
+    fn untouched(
+        &mut self,
+        pid: u32,
+        pidfd: &Fd,
+        ports: &[u16],
+        most: usize,
+    ) -> Result<Vec<(u16, Fd)>, Errno> {
+        rescue::untouched(pid, pidfd, ports, most)
+    }
+
+    fn is_untouched(&mut self, fd: &Fd) -> bool {
+        rescue::is_untouched(fd)
     }
 
     fn has_arrivals(&mut self, listener: &Fd) -> bool {

@@ -20,6 +20,10 @@ pub(crate) const CASES: &[Case] = &[
         stopped_master("centralized");
     }),
     ("hang::a_timeout_of_zero_waits_for_ever", never),
+    ("hang::shared::what_it_holds_and_has_not_begun_is_served_by_others", || fresh("shared")),
+    ("hang::centralized::what_it_holds_and_has_not_begun_is_served_by_others", || {
+        fresh("centralized");
+    }),
     ("hang::a_dump_says_what_a_worker_that_hangs_is_at", dump),
 ];
 
@@ -139,6 +143,48 @@ fn endless(path: &str) {
         report.contains("active=1") && report.contains(&format!("handles GET {path}")),
         "{log}"
     );
+}
+
+/// It holds connections whose clients had not said anything when it began to hang: others answer
+/// them when it is dead. What it had answered before is cut with it.
+fn fresh(mode: &str) {
+    let options = format!("--mode {mode} --workers 2 --watchdog-timeout 2s --head-timeout 60s");
+    let server = Server::bad(&options);
+    server.await_ready(2);
+    // Both have some of these, whoever the kernel gives them to.
+    let mut known: Vec<(Client, u32)> = Vec::new();
+    let mut fresh = Vec::new();
+    while known.len() < 16 || known.iter().all(|(_, pid)| *pid == known[0].1) {
+        // Two and one: so that workers who take turns get some of both.
+        fresh.extend([server.connect(), server.connect()]);
+        let mut client = server.connect();
+        let pid = client.get("/workers").expect("it serves").pid();
+        known.push((client, pid));
+    }
+    let (mut hangs, victim) = known.remove(0);
+    hangs.ask("/block").expect("it is open");
+    server.await_log("worker is late");
+    for client in &mut fresh {
+        client.ask("/workers").expect("it is open");
+    }
+    for client in &mut fresh {
+        assert_ne!(client.reply().expect("somebody else has it").pid(), victim);
+    }
+    let log = server.log();
+    assert!(log.contains("worker aborted: slot=") && !log.contains("not begun, for others: 0"));
+    assert!(log.contains("connections that a worker had not begun given to others"), "{log}");
+    assert!(hangs.is_closed());
+    for (client, pid) in &mut known {
+        let lives = *pid != victim;
+        assert_eq!(client.get("/workers").is_ok(), lives, "{pid} {victim}");
+    }
+    let cut = 1 + known.iter().filter(|(_, pid)| *pid == victim).count() as u64;
+    drop((known, fresh, hangs));
+    signal(server.pid(), libc::SIGTERM);
+    let books = server.books();
+    books.check();
+    assert_eq!(books.get("worker_died"), cut, "{books:?}");
+    assert!(books.get("rescued") > 0, "{books:?}");
 }
 
 /// Longer than any worker may hang; each has a request that is not answered, and one that idles.
