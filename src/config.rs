@@ -305,6 +305,11 @@ options! {
     /// Whether workers and what they start may never gain privileges by running a program
     /// (PR_SET_NO_NEW_PRIVS): set-user-id programs such as sudo then do not work for them.
     no_new_privs: bool = true, false, true;
+    /// Whether the master reads what workers write to standard error, passes it on to its own and
+    /// keeps the last 16 lines of each for its end. It is no terminal to them then, what the
+    /// master's does not take at once is lost, and a worker waits that writes 1 MiB while the
+    /// master is stopped.
+    capture_stderr: bool = false, false, true;
     /// Whether USR2 to the master upgrades the program; if not, it is the application's.
     usr2_upgrade: bool = false, false, true;
     /// Whether each worker stays on one CPU: that of its slot, of those that the master may use.

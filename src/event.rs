@@ -187,6 +187,15 @@ pub enum Event {
         /// Where and why.
         panic: String,
     },
+    /// What a worker that ended by itself wrote last to standard error.
+    LastLines {
+        /// Which slot it filled.
+        slot: u32,
+        /// Its process.
+        pid: u32,
+        /// The last lines.
+        lines: Vec<String>,
+    },
     /// A worker ended before it was ready.
     WorkerBootFailed {
         /// Which slot it was to fill.
@@ -370,6 +379,7 @@ impl Event {
             | Self::BackOff { .. }
             | Self::WorkerShort { .. }
             | Self::LastPanic { .. }
+            | Self::LastLines { .. }
             | Self::Refused { .. }
             | Self::SignalIgnored { .. }
             | Self::Stopping
@@ -425,6 +435,13 @@ impl fmt::Display for Event {
             }
             Self::LastPanic { slot, pid, panic } => {
                 write!(f, "its last panic: slot={slot} pid={pid}: {}", panic.escape_debug())
+            }
+            Self::LastLines { slot, pid, lines } => {
+                write!(
+                    f,
+                    "its last lines: slot={slot} pid={pid}: {}",
+                    lines.join("\n").escape_debug()
+                )
             }
             Self::WorkerBootFailed { slot, reason } => {
                 write!(f, "worker did not come up: slot={slot}: {}", reason.escape_debug())

@@ -487,6 +487,16 @@ pub trait Processes {
         let _ = fd;
         false
     }
+    /// Where to read what a worker that was just spawned writes to standard error; `None`: it
+    /// writes to ours.
+    fn stderr(&mut self, pid: u32) -> Option<Fd> {
+        let _ = pid;
+        None
+    }
+    /// Writes to our standard error, as far as that takes it at once.
+    fn pass_on(&mut self, bytes: &[u8]) {
+        let _ = bytes;
+    }
     /// Whether arrivals wait in a listener's queue (poll(2), without waiting).
     fn has_arrivals(&mut self, listener: &Fd) -> bool;
     /// Which user is at the other end of a Unix socket (SO_PEERCRED); `None`: nobody can say.

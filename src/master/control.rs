@@ -187,6 +187,7 @@ impl<I: Io + Processes> Master<I> {
                 last_pid: last.map_or(0, |end| end.pid),
                 last_end: text(|end| &end.why),
                 last_panic: text(|end| &end.panic),
+                last_lines: last.map(|end| end.lines.clone()).unwrap_or_default(),
             }
         });
         slots.collect()

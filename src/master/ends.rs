@@ -92,6 +92,8 @@ pub struct End {
     pub why: String,
     /// Its last panic; empty if it had none.
     pub panic: String,
+    /// The last lines that it wrote to standard error, if the master reads that.
+    pub lines: Vec<String>,
 }
 
 /// How workers ended.
@@ -119,17 +121,20 @@ impl Ends {
         *self.classes.entry(reason.class()).or_default() += 1;
         if !asked {
             let (why, panic) = (reason.to_string(), panic.to_owned());
-            self.unheard.insert(pid, (slot, End { pid, why, panic }));
+            self.unheard.insert(pid, (slot, End { pid, why, panic, lines: Vec::new() }));
         }
     }
 
-    /// All that it said was heard; `why`: its boot had failed, and this is why.
-    pub fn heard(&mut self, pid: u32, why: Option<&str>) {
-        let Some((slot, mut end)) = self.unheard.remove(&pid) else { return };
+    /// All that it said was heard; `why`: its boot had failed, and this is why; `lines`: what it
+    /// wrote last. Answers whether that matters: nobody had asked for its end.
+    pub fn heard(&mut self, pid: u32, why: Option<&str>, lines: Vec<String>) -> bool {
+        let Some((slot, mut end)) = self.unheard.remove(&pid) else { return false };
+        end.lines = lines;
         if let Some(why) = why {
             why.clone_into(&mut end.why);
         }
         self.last.insert(slot, end);
+        true
     }
 
     /// The last one of a slot.
@@ -204,9 +209,10 @@ mod tests {
         ends.add(0, 42, EndReason::Finished, true, "");
         ends.add(1, 43, EndReason::Code(3), false, "at 7");
         assert_eq!(ends.last(0), None, "what it said last is not heard yet");
-        ends.heard(41, None);
-        ends.heard(43, Some("no disk"));
-        ends.heard(42, Some("another's"));
+        assert!(ends.heard(41, None, vec!["one".to_owned()]));
+        assert!(ends.heard(43, Some("no disk"), Vec::new()));
+        assert!(!ends.heard(42, Some("another's"), Vec::new()));
+        assert_eq!(ends.last(0).map(|end| end.lines.len()), Some(1));
         let last =
             |slot| ends.last(slot).map(|end| (end.pid, end.why.as_str(), end.panic.as_str()));
         assert_eq!(

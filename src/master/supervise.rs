@@ -409,18 +409,23 @@ impl<I: Io + Processes> Master<I> {
             self.io.submit(token.with(Kind::Cancel), Op::Cancel(token));
         }
         // What a dead worker had sent is read to its end.
-        let unread = process.post.as_ref().is_some_and(|post| !post.over);
+        let unread = process.post.as_ref().is_some_and(|post| !post.over)
+            || self.words.get(&line).is_some_and(|words| !words.over);
         if process.last_words.is_some() && (unread || self.untouched.contains_key(&line)) {
             return;
         }
         let posted = process.close_post(&mut self.io, line);
+        let heard = self.words.get_mut(&line).is_none_or(|words| {
+            // What it writes until it is dead is heard.
+            process.dead && words.close(&mut self.io)
+        });
         if process.receiving || process.passing.is_some() || !posted {
             return;
         }
         if let Some(channel) = process.channel.take() {
             self.io.close(channel);
         }
-        if process.dead {
+        if process.dead && heard {
             self.bury(line);
         }
     }
@@ -441,7 +446,12 @@ impl<I: Io + Processes> Master<I> {
             self.io.close(pidfd);
         }
         let failure = self.workers.forget(line);
-        self.ends.heard(pid, failure.as_ref().map(|(_, reason)| reason.as_str()));
+        let lines = self.words.remove(&line).map_or_else(Vec::new, |words| words.tail.lines());
+        let why = failure.as_ref().map(|(_, reason)| reason.as_str());
+        if self.ends.heard(pid, why, lines.clone()) && !lines.is_empty() {
+            let slot = life.as_ref().map_or(0, |life| life.slot);
+            (self.events)(&Event::LastLines { slot, pid, lines });
+        }
         if let Some((slot, reason)) = failure
             && life.as_ref().is_some_and(|life| life.role != Role::Check)
         {

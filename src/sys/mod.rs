@@ -53,3 +53,4 @@ pub mod signal;
 pub mod socket;
 mod spawn;
 pub mod watch;
+mod words;

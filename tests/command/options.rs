@@ -45,7 +45,7 @@ const PROOFS: &[(&str, fn())] = &[
 
 /// Options whose effect no client of `ringfort serve` can bring about. Their proofs are next to the
 /// code that obeys them.
-const ELSEWHERE: [&str; 18] = [
+const ELSEWHERE: [&str; 19] = [
     // tests/upgrade: it takes a program that is replaced.
     "usr2_upgrade",
     // src/master/tests.rs: no worker of the command takes longer than the shortest time that can
@@ -64,6 +64,8 @@ const ELSEWHERE: [&str; 18] = [
     "probe_timeout",
     "canary_workers",
     "canary_time",
+    // tests/admin: a worker must end by itself.
+    "capture_stderr",
     "canary_p99",
     "canary_slowdown",
     "recycle_requests",
