@@ -137,6 +137,12 @@ impl Ledger {
         }
     }
 
+    /// A dead worker had not begun so many; as if it had given them back.
+    pub fn rescue(&mut self, line: u32, count: u64) {
+        self.take_back(line, count);
+        self.rescued += count;
+    }
+
     /// So many that were given back are closed: nobody was left to take them.
     pub fn close_idle(&mut self, count: u64) {
         self.closed_idle += count;

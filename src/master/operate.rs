@@ -105,7 +105,7 @@ impl<I: Io + Processes> Master<I> {
             | Command::SetMode(_) => {
                 self.operate_on(command, asker.into_iter().collect(), now);
             }
-            Command::Dump => self.dump(asker),
+            Command::Dump => self.dump(asker, now),
             Command::Ignore(why) => self.answer(asker, Answer::failed("command", why)),
         }
     }
