@@ -28,7 +28,7 @@ use crate::signals::SignalManager;
 use crate::sys::errno::Failed;
 use crate::sys::ring::{Ring, RingSettings};
 use crate::sys::socket::{self, FileId, Options};
-use crate::sys::{clock, file, probe, process, scm, shm, signal};
+use crate::sys::{clock, file, parent, probe, process, scm, shm, signal};
 use crate::system::SystemInfo;
 use crate::worker;
 use opened::Opened;
@@ -63,6 +63,9 @@ const SPARE_FDS: u64 = 64;
 const LINES_PER_SLOT: u32 = 5;
 /// Up to how many workers a small pool can be scaled when nobody says.
 const WORKERS_MAX: u32 = 16;
+
+/// A worker that looks ends by itself.
+const _: () = assert!(parent::GRACE.as_millis() > worker::drain::ORPHAN.as_millis());
 
 /// The budget of an idle connection (README, "Limits"): its slot holds everything.
 const _: () = assert!(worker::slot_bytes::<Http<fn(&Request<'_>, &mut Response)>>() <= 256);
@@ -363,9 +366,14 @@ fn launch<E: fmt::Display>(
     }))
 }
 
-/// The kernel tells this worker that its master has died: by this signal.
+/// The kernel tells this worker that its master has died, by this signal; in the end by KILL.
 fn go_with(master: u32, signal: Signal) -> Result<(), String> {
-    match process::die_with(master, signal) {
+    // What is to end on TERM may not come to look.
+    let asked = match signal {
+        Signal::Term => parent::drain_with(master),
+        Signal::Abort | Signal::Kill => process::die_with(master, signal),
+    };
+    match asked {
         Ok(true) => Ok(()),
         Ok(false) => Err("the master is gone".to_owned()),
         Err(failed) => Err(failed.error("signals").to_string()),
