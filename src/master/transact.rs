@@ -408,8 +408,13 @@ impl<I: Io + Processes> Master<I> {
                 if kind == Kind::Recycle {
                     self.recycling_failed(now);
                 }
-                let tried = kind == Kind::TryUpgrade;
-                let so = if tried { "nothing has changed" } else { "the old workers serve on" };
+                let so = match kind {
+                    Kind::TryUpgrade => "nothing has changed",
+                    Kind::Upgrade => "the master is the new program, the old workers serve on",
+                    Kind::Reload | Kind::Rollback | Kind::SetMode | Kind::Recycle => {
+                        "the old workers serve on"
+                    }
+                };
                 let text = format!("{why}; {so}");
                 Answer::failed(kind.name(), text)
             }

@@ -17,6 +17,7 @@ mod groups;
 #[path = "../kernel/harness.rs"]
 mod harness;
 mod kill;
+mod late;
 #[path = "../reload/load.rs"]
 mod load;
 #[expect(dead_code, reason = "tests/process needs more of it")]
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
     if arguments.next_if(|argument| argument == app::FLAG).is_some() {
         return app::run(arguments);
     }
-    let groups = [good::CASES, board::CASES, bad::CASES, kill::CASES];
+    let groups = [good::CASES, board::CASES, bad::CASES, late::CASES, kill::CASES];
     let cases: Vec<Case> = groups.into_iter().flatten().copied().collect();
     run(&cases)
 }
