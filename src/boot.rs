@@ -101,13 +101,13 @@ fn serve<E: fmt::Display>(
     let descriptors = fit_descriptors(&mut config)?;
     probe::check(config.connections_max() + SPARE_FDS)?;
     let Recommendation { mode: first_mode, reason: mode_reason } = recommended(&config, &system);
-    let upgradable = hooks.upgradable;
     let build = hooks.build.take().unwrap_or_default();
     let mut opened = match &mut before {
         Some(before) => Opened::taken_over(before, &config, workers, build)?,
         None => Opened::fresh(&config, hooks.control.take(), first_mode, workers, build)?,
     };
     let before = before.as_ref();
+    let programs = (hooks.upgradable, before.is_some_and(|b| b.shell.program.is_some()));
     let mode = before.map_or(first_mode, |before| upgrade::mode(before, first_mode));
     let descriptors = (before.map_or(descriptors.0, |b| b.shell.nofile), descriptors.1);
     let next = opened.next(&config, descriptors.0, workers, first_mode)?;
@@ -136,7 +136,7 @@ fn serve<E: fmt::Display>(
     ring.set_replace(Box::new(move |core| next.replace(core)));
     let mail = hooks.mail.take();
     let mut parts = opened.parts(&config, hooks, workers, mode)?;
-    parts.admin = opened.operators.parts(&opened.bound.addresses, descriptors, upgradable);
+    parts.admin = opened.operators.parts(&opened.bound.addresses, descriptors, programs);
     let mut master = Master::new(ring, parts, &config);
     if let Some(before) = before {
         let resized = Some(workers).filter(|workers| *workers != before.shell.workers);

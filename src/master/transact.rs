@@ -73,6 +73,7 @@ impl<I: Io + Processes> Master<I> {
             Some(settings) => {
                 self.transact(Kind::Rollback, self.plan(), Some(settings), askers, now);
             }
+            None if self.control.has_earlier() => self.begin_upgrade(true, askers, now),
             None => {
                 let why = "there is no earlier configuration";
                 self.conclude(askers, &Answer::failed(Kind::Rollback.name(), why));
@@ -114,8 +115,9 @@ impl<I: Io + Processes> Master<I> {
         self.transact(Kind::Recycle, plan, None, askers, now);
     }
 
-    /// Tries the program on disk.
-    pub(super) fn begin_upgrade(&mut self, askers: Vec<Asker>, now: Instant) {
+    /// Tries the program on disk, or goes `back` to the one before this.
+    pub(super) fn begin_upgrade(&mut self, back: bool, askers: Vec<Asker>, now: Instant) {
+        self.ops.back = back;
         if !self.control.is_upgradable() {
             let why = "this pool's process began as another program's child: replace that one";
             return self.conclude(askers, &Answer::failed(Kind::TryUpgrade.name(), why));
@@ -427,6 +429,9 @@ impl<I: Io + Processes> Master<I> {
         let applied = settings.changed(self.ops.epochs.settings(self.ops.epochs.current()));
         let config = settings.config(&self.ops.base);
         self.ops.epochs.commit(epoch);
+        if kind == Kind::Upgrade {
+            self.ops.epochs.forget_before();
+        }
         self.refilled();
         if let Ok(config) = config
             && kind != Kind::Recycle
