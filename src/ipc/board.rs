@@ -75,6 +75,8 @@ pub struct Board {
 #[derive(Clone, Copy, Debug)]
 struct Area {
     words: &'static [AtomicU64],
+    /// Of a line.
+    size: usize,
     layout: Option<&'static Layout>,
 }
 
@@ -97,7 +99,7 @@ impl Area {
         for (word, value) in words.iter().zip(head) {
             word.store(value, Ordering::Relaxed);
         }
-        Ok(Self { words, layout })
+        Ok(Self { words, size, layout })
     }
 
     fn open(words: &'static [AtomicU64], names: &Names) -> Result<Self, String> {
@@ -115,7 +117,7 @@ impl Area {
             return Err("the board is not laid out as its names say".to_owned());
         }
         let layout = Layout::of(names)?.map(|layout| &*Box::leak(Box::new(layout)));
-        Ok(Self { words, layout })
+        Ok(Self { words, size, layout })
     }
 
     fn lines(&self) -> u32 {
@@ -123,9 +125,8 @@ impl Area {
     }
 
     fn line(&self, index: u32) -> Line {
-        let size = usize::try_from(self.words[2].load(Ordering::Relaxed)).unwrap_or(LINE_WORDS);
-        let start = HEADER_WORDS + index as usize * size;
-        Line { words: &self.words[start..start + size], layout: self.layout }
+        let start = HEADER_WORDS + index as usize * self.size;
+        Line { words: &self.words[start..start + self.size], layout: self.layout }
     }
 }
 

@@ -42,6 +42,11 @@ impl Control {
         &self.facts.addresses
     }
 
+    /// Whether it was one before.
+    pub(super) const fn has_earlier(&self) -> bool {
+        self.facts.earlier
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.visitors.next_deadline()
     }

@@ -145,6 +145,12 @@ impl Epochs {
         self.prune();
     }
 
+    /// The settings before the last change were another program's.
+    pub fn forget_before(&mut self) {
+        self.previous = None;
+        self.prune();
+    }
+
     /// This one is given up.
     pub fn drop(&mut self, epoch: u32) {
         if epoch != self.current {

@@ -36,6 +36,8 @@ pub(super) struct Operations {
     pub(super) drained: Option<u32>,
     /// The next program has been tried: we become it.
     pub(super) upgrade: Option<(Upgrade, Vec<Asker>)>,
+    /// The next program is the one before this.
+    pub(super) back: bool,
     /// We are the next program: who asked for that, and how many workers there are to be if the
     /// configured number has changed.
     pub(super) took_over: Option<(Vec<Asker>, Option<u32>, Vec<String>)>,
@@ -63,6 +65,7 @@ impl Operations {
             scaling: None,
             drained: None,
             upgrade: None,
+            back: false,
             took_over: None,
             limits: Limits::new(config),
             recycler: Recycler::default(),
@@ -170,7 +173,7 @@ impl<I: Io + Processes> Master<I> {
             Command::Reload => self.begin_reload(askers, now),
             Command::Rollback => self.begin_rollback(askers, now),
             Command::SetMode(mode) => self.begin_mode(mode, askers, now),
-            Command::Upgrade => self.begin_upgrade(askers, now),
+            Command::Upgrade => self.begin_upgrade(false, askers, now),
             Command::Recycle(slot) => self.begin_recycle(slot, askers, now),
             Command::ScaleBy(by) => {
                 match scale::target(self.workers.active().count(), by, self.ops.slots_max) {

@@ -72,6 +72,7 @@ impl<I: Io + Processes> Master<I> {
             Some(settings) => {
                 self.transact(Kind::Rollback, self.plan(), Some(settings), askers, now);
             }
+            None if self.control.has_earlier() => self.begin_upgrade(true, askers, now),
             None => {
                 let why = "there is no earlier configuration";
                 self.conclude(askers, &Answer::failed(Kind::Rollback.name(), why));
@@ -113,8 +114,9 @@ impl<I: Io + Processes> Master<I> {
         self.transact(Kind::Recycle, plan, None, askers, now);
     }
 
-    /// Tries the program on disk.
-    pub(super) fn begin_upgrade(&mut self, askers: Vec<Asker>, now: Instant) {
+    /// Tries the program on disk, or goes `back` to the one before this.
+    pub(super) fn begin_upgrade(&mut self, back: bool, askers: Vec<Asker>, now: Instant) {
+        self.ops.back = back;
         if !self.control.is_upgradable() {
             let why = "this pool's process began as another program's child: replace that one";
             return self.conclude(askers, &Answer::failed(Kind::TryUpgrade.name(), why));
@@ -417,8 +419,13 @@ impl<I: Io + Processes> Master<I> {
                 if kind == Kind::Recycle {
                     self.recycling_failed(now);
                 }
-                let tried = kind == Kind::TryUpgrade;
-                let so = if tried { "nothing has changed" } else { "the old workers serve on" };
+                let so = match kind {
+                    Kind::TryUpgrade => "nothing has changed",
+                    Kind::Upgrade => "the master is the new program, the old workers serve on",
+                    Kind::Reload | Kind::Rollback | Kind::SetMode | Kind::Recycle => {
+                        "the old workers serve on"
+                    }
+                };
                 let text = format!("{why}; {so}");
                 Answer::failed(kind.name(), text)
             }
@@ -431,6 +438,9 @@ impl<I: Io + Processes> Master<I> {
         let applied = settings.changed(self.ops.epochs.settings(self.ops.epochs.current()));
         let config = settings.config(&self.ops.base);
         self.ops.epochs.commit(epoch);
+        if kind == Kind::Upgrade {
+            self.ops.epochs.forget_before();
+        }
         self.refilled();
         if let Ok(config) = config
             && kind != Kind::Recycle
