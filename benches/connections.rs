@@ -46,7 +46,7 @@ fn main() -> Result<(), String> {
             print_row(&settings, contender.name, &rounds);
         }
     }
-    settings.baseline.write()
+    settings.end()
 }
 
 fn measure(settings: &Settings, contender: Contender, idle: usize) -> Result<Option<Idle>, String> {

@@ -20,5 +20,5 @@ fn main() -> Result<(), String> {
     for scenario in SCENARIOS.iter().filter(|scenario| settings.wants(scenario.name)) {
         run(&settings, &mut ring, scenario, &[FLOOR, WORKER, WORKER_HTTP, ENGINE, NGINX, OTHER])?;
     }
-    settings.baseline.write()
+    settings.end()
 }

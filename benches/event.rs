@@ -54,7 +54,7 @@ fn main() -> Result<(), String> {
         }
         print_table(&settings, name, &samples);
     }
-    settings.baseline.write()
+    settings.end()
 }
 
 fn measure(

@@ -21,5 +21,5 @@ fn main() -> Result<(), String> {
     for scenario in SCENARIOS.iter().filter(|scenario| settings.wants(scenario.name)) {
         run(&settings, &mut ring, scenario, &[FLOOR, OTHER])?;
     }
-    settings.baseline.write()
+    settings.end()
 }

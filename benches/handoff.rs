@@ -35,5 +35,5 @@ fn main() -> Result<(), String> {
             .run(&settings)?;
         }
     }
-    settings.baseline.write()
+    settings.end()
 }

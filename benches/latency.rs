@@ -30,5 +30,5 @@ fn main() -> Result<(), String> {
         }
         .run(&settings)?;
     }
-    settings.baseline.write()
+    settings.end()
 }

@@ -53,5 +53,5 @@ fn main() -> Result<(), String> {
             return Err(format!("a server replaced no worker: {seen:?}"));
         }
     }
-    settings.baseline.write()
+    settings.end()
 }

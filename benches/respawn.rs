@@ -46,7 +46,7 @@ fn main() -> Result<(), String> {
                 .map_err(|error| format!("{name}: {error}"))?;
         }
     }
-    settings.baseline.write()
+    settings.end()
 }
 
 fn measure(

@@ -37,5 +37,5 @@ fn main() -> Result<(), String> {
         }
         .run(&settings)?;
     }
-    settings.baseline.write()
+    settings.end()
 }

@@ -7,7 +7,9 @@ tools=(); for tool in nginx haproxy node wrk; do command -v "$tool" >/dev/null |
 [ ${#tools[@]} = 0 ] || { apt-get update -qq && apt-get install -y -qq "${tools[@]}"; } >/dev/null || true
 cd benches/peers
 for peer in run floor ringfort hyper axum actix ntex may monoio compio; do
-    cargo build --release --quiet --manifest-path "$peer/Cargo.toml" "-j${JOBS:-$(nproc)}" || [ $peer != run ]
+    # One that does not build is listed as such: an older program of that name must not stand in.
+    cargo build --release --quiet --manifest-path "$peer/Cargo.toml" "-j${JOBS:-$(nproc)}" ||
+        { [ $peer != run ] && rm -f "target/release/peer-$peer"; }
 done
 machine="$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1 | tr -cs '[:alnum:]\n' - | tr '[:upper:]' '[:lower:]')"
 record="../record/$(date +%F)-${machine%-}-$(nproc)cpu"

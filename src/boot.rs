@@ -76,7 +76,7 @@ pub(crate) fn run<E: fmt::Display>(
 ) -> Result<(), Error> {
     match upgrade::arrived()? {
         None => serve(config, hooks, factory, None),
-        Some(Arrived::TakeOver(manifest)) => serve(config, hooks, factory, Some(&manifest)),
+        Some(Arrived::TakeOver(manifest)) => serve(config, hooks, factory, Some(*manifest)),
         Some(Arrived::Trial(manifest, channel)) => {
             trial::run(manifest, &channel, config, hooks, factory)
         }
@@ -87,11 +87,11 @@ fn serve<E: fmt::Display>(
     mut config: Config,
     mut hooks: Hooks,
     factory: impl FnMut(&WorkerInfo) -> Result<Job, E> + 'static,
-    before: Option<&Manifest>,
+    mut before: Option<Manifest>,
 ) -> Result<(), Error> {
     may_fork(&config)?;
     let mut inherited = process::open_fds().map_err(|failed| failed.error("/proc"))?;
-    let passed = before.map_or_else(Vec::new, Manifest::descriptors);
+    let passed = before.as_ref().map_or_else(Vec::new, Manifest::descriptors);
     inherited.retain(|fd| !hooks.private.contains(fd) && !passed.contains(fd));
     let system = SystemInfo::get(u32::try_from(config.fallback_cpus()).unwrap_or(1));
     let (workers, workers_reason) = how_many(&config, &system);
@@ -99,10 +99,12 @@ fn serve<E: fmt::Display>(
     probe::check(config.connections_max() + SPARE_FDS)?;
     let Recommendation { mode: first_mode, reason: mode_reason } = recommended(&config, &system);
     let upgradable = hooks.upgradable;
-    let mut opened = match before {
-        Some(before) => Opened::taken_over(before, &config)?,
-        None => Opened::fresh(&config, hooks.control.take(), first_mode, workers)?,
+    let build = hooks.build.take().unwrap_or_default();
+    let mut opened = match &mut before {
+        Some(before) => Opened::taken_over(before, &config, workers, build)?,
+        None => Opened::fresh(&config, hooks.control.take(), first_mode, workers, build)?,
     };
+    let before = before.as_ref();
     let mode = before.map_or(first_mode, |before| upgrade::mode(before, first_mode));
     let descriptors = (before.map_or(descriptors.0, |b| b.shell.nofile), descriptors.1);
     let next = opened.next(&config, descriptors.0, workers, first_mode)?;
@@ -136,7 +138,8 @@ fn serve<E: fmt::Display>(
     let mut master = Master::new(ring, parts, &config);
     if let Some(before) = before {
         let resized = Some(workers).filter(|workers| *workers != before.shell.workers);
-        let taken = master.take_over(&before.core, mode, first_mode, resized);
+        let unknown = upgrade::unknown(before);
+        let taken = master.take_over(&before.core, mode, first_mode, resized, unknown);
         taken.map_err(|why| upgrade::refused(&why))?;
     }
     if let Some(mail) = mail {

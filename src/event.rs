@@ -342,6 +342,8 @@ pub enum Event {
     TookOver {
         /// So many workers of the program before, which serve on until ours do.
         workers: usize,
+        /// What is to be said of them: what only their program counts.
+        note: String,
     },
     /// The pool drains: nothing new is accepted.
     DrainBegan {
@@ -501,8 +503,8 @@ impl fmt::Display for Event {
             }
             Self::SignalIgnored { signal, why } => write!(f, "signal {signal} ignored: {why}"),
             Self::HandoverBegan => f.write_str("becoming the next program"),
-            Self::TookOver { workers } => {
-                write!(f, "took over: workers={workers} of the program before")
+            Self::TookOver { workers, note } => {
+                write!(f, "took over: workers={workers} of the program before{note}")
             }
             Self::DrainBegan { timeout } => write!(f, "draining, at most {timeout:?}"),
             Self::Stopping => f.write_str("stopping now"),

@@ -1,21 +1,24 @@
 //! What an application builds and runs: a pool of workers behind one or more addresses.
 
+mod info;
+
+pub use info::{WorkerInfo, WorkerStatus};
+
 use crate::boot;
 use crate::config::{Config, ConfigError, Mode, Setters};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::handle::{self, Handle};
 use crate::http::{Handler, Outcome, Request, Response};
-use crate::io::{Address, Fd, WorkerPlan};
-use crate::ipc::board::{Board, WorkerState};
-use crate::ipc::mail::{MasterMail, WorkerMail};
+use crate::io::{Address, Fd};
+use crate::ipc::board::Build;
+use crate::ipc::mail::MasterMail;
 use crate::master::balancer::{Balancer, Weights};
 use crate::protocol::Protocol;
 use crate::server::raw::RawHandler;
 use crate::server::tasks::AsyncHandler;
 use crate::server::{EventDriven, Job, born};
 use crate::signals::SignalManager;
-use crate::stats::Counter;
 use crate::sys::{shm, socket};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -50,6 +53,8 @@ pub(crate) struct Hooks {
     pub(crate) control: Option<Fd>,
     /// Descriptors that are open already and that no worker gets.
     pub(crate) private: Vec<i32>,
+    /// The board of another build; for tests.
+    pub(crate) build: Option<Build>,
     /// Whether a new program of this process would come here again: not if another one forked it.
     pub(crate) upgradable: bool,
 }
@@ -93,6 +98,7 @@ impl Pool {
             calls: SignalManager::new(),
             control: None,
             private: Vec::new(),
+            build: None,
             upgradable: true,
         };
         Self { config, wrong: None, hooks }
@@ -135,6 +141,13 @@ impl Pool {
     /// ```
     pub fn limits(self, set: impl FnOnce(&mut Setters<'_>) -> Result<(), ConfigError>) -> Self {
         self.change(|config| set(&mut config.setters()))
+    }
+
+    /// Counts on a board as another build would lay it out. For tests of upgrades.
+    #[doc(hidden)]
+    pub fn board_of(mut self, build: Build) -> Self {
+        self.hooks.build = Some(build);
+        self
     }
 
     fn change(mut self, change: impl FnOnce(&mut Config) -> Result<(), ConfigError>) -> Self {
@@ -411,91 +424,6 @@ pub struct Started {
     pub health: Option<Address>,
     /// RLIMIT_NOFILE before and after it was raised.
     pub descriptors: (u64, u64),
-}
-
-/// What a worker knows of itself and of the pool.
-#[derive(Clone, Debug)]
-pub struct WorkerInfo {
-    slot: u32,
-    generation: u32,
-    epoch: u32,
-    board: Board,
-    mail: WorkerMail,
-}
-
-impl WorkerInfo {
-    pub(crate) fn new(plan: &WorkerPlan<'_>, board: Board, mail: WorkerMail) -> Self {
-        let (slot, generation, epoch) = (plan.slot, plan.generation, plan.epoch);
-        Self { slot, generation, epoch, board, mail }
-    }
-
-    /// Which reload it belongs to: 0 before the first.
-    #[must_use]
-    pub fn epoch(&self) -> u32 {
-        self.epoch
-    }
-
-    /// Its messages to and from the master; connected if the pool has [`Pool::messages`].
-    #[must_use]
-    pub fn mail(&self) -> WorkerMail {
-        self.mail.clone()
-    }
-
-    /// Which slot it fills: 0 to workers − 1.
-    #[must_use]
-    pub fn slot(&self) -> u32 {
-        self.slot
-    }
-
-    /// How often its slot was filled before.
-    #[must_use]
-    pub fn generation(&self) -> u32 {
-        self.generation
-    }
-
-    /// All workers that live, as the board shows them now. Reads shared memory; costs no system
-    /// call.
-    #[must_use]
-    pub fn workers(&self) -> Vec<WorkerStatus> {
-        let mut all: Vec<WorkerStatus> = (0..self.board.lines())
-            .map(|index| self.board.line(index))
-            .filter(|line| matches!(line.state(), WorkerState::Ready | WorkerState::Draining))
-            .map(|line| WorkerStatus {
-                slot: line.slot(),
-                generation: line.generation(),
-                draining: line.state() == WorkerState::Draining,
-                connections: line.open(),
-                requests: line.get(Counter::Requests),
-                counters: std::array::from_fn(|at| line.get(Counter::ALL[at])),
-            })
-            .collect();
-        all.sort_by_key(|status| (status.slot, status.generation));
-        all
-    }
-}
-
-/// One worker, as the board shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WorkerStatus {
-    /// Its slot.
-    pub slot: u32,
-    /// How often the slot was filled before.
-    pub generation: u32,
-    /// It finishes what runs and takes nothing new.
-    pub draining: bool,
-    /// Connections open now.
-    pub connections: u64,
-    /// Requests read since its birth.
-    pub requests: u64,
-    counters: [u64; Counter::ALL.len()],
-}
-
-impl WorkerStatus {
-    /// One of its counters.
-    #[must_use]
-    pub fn counter(&self, counter: Counter) -> u64 {
-        self.counters[counter as usize]
-    }
 }
 
 #[cfg(test)]

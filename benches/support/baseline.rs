@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Default)]
 pub(crate) struct Baseline {
@@ -18,7 +18,7 @@ impl Baseline {
     pub(crate) fn take(args: &mut Vec<String>) -> Result<Self, String> {
         let save = option(args, "--save-baseline")?;
         let old = match option(args, "--baseline")? {
-            Some(name) => Some(read(&name)?),
+            Some(name) => Some(read(&path(&name)?)?),
             None => None,
         };
         Ok(Self { save: save.as_deref().map(path).transpose()?, old, ..Self::default() })
@@ -36,14 +36,23 @@ impl Baseline {
         format!("{mark}{:+.1}%", 100.0 * (median / before - 1.0))
     }
 
-    /// Writes what was noted, if that was asked for.
-    pub(crate) fn write(&self) -> Result<(), String> {
+    /// Writes what was noted, if that was asked for. A part of a bench leaves the other figures of
+    /// that name as they were.
+    pub(crate) fn write(&self, is_part: bool) -> Result<(), String> {
         let Some(path) = &self.save else { return Ok(()) };
+        let mut all = match is_part && path.exists() {
+            true => read(path)?,
+            false => BTreeMap::new(),
+        };
+        all.append(&mut self.new.borrow_mut());
+        if all.is_empty() {
+            return Ok(());
+        }
         let line = |(name, values): (&String, &Vec<f64>)| {
             let values: Vec<String> = values.iter().map(f64::to_string).collect();
             format!("{name}\t{}\n", values.join(" "))
         };
-        let text: String = self.new.borrow().iter().map(line).collect();
+        let text: String = all.iter().map(line).collect();
         let folder = path.parent().unwrap_or(path);
         let written = fs::create_dir_all(folder).and_then(|()| fs::write(path, text));
         written.map_err(|error| format!("{}: {error}", path.display()))
@@ -74,9 +83,8 @@ fn path(name: &str) -> Result<PathBuf, String> {
     Ok(target.join("baselines").join(bench).join(name))
 }
 
-fn read(name: &str) -> Result<BTreeMap<String, Vec<f64>>, String> {
-    let path = path(name)?;
-    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+fn read(path: &Path) -> Result<BTreeMap<String, Vec<f64>>, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let line = |line: &str| {
         let (name, values) = line.split_once('\t')?;
         let values = values.split(' ').map(|value| value.parse().ok()).collect::<Option<_>>()?;

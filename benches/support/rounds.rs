@@ -6,6 +6,7 @@ use super::load::{Load, Plan};
 use super::ring::Ring;
 use super::server::{Contender, OTHER, Server, Setup};
 use super::sys;
+use std::cell::Cell;
 use std::fs;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub(crate) struct Settings {
     /// `SECONDS` of each measurement, default 2.
     pub(crate) time: Duration,
     filters: Vec<String>,
+    /// A filter has let something through.
+    found: Cell<bool>,
     pub(crate) server_cpu: usize,
     pub(crate) cpus: Vec<usize>,
     pub(crate) baseline: Baseline,
@@ -59,9 +62,13 @@ impl Settings {
         let mut args: Vec<String> = std::env::args().skip(1).collect();
         let baseline = Baseline::take(&mut args)?;
         // As criterion has it: `cargo bench` says `--bench`, `cargo test --benches` does not.
-        let has = |flag: &str| args.iter().any(|arg| arg == flag);
+        let (flags, filters): (Vec<String>, Vec<String>) =
+            args.into_iter().partition(|arg| arg.starts_with('-'));
+        if let Some(flag) = flags.iter().find(|flag| !FLAGS.contains(&flag.as_str())) {
+            return Err(format!("{flag}: no option of a bench; {USAGE}"));
+        }
+        let has = |wanted: &str| flags.iter().any(|flag| flag == wanted);
         let test = has("--test") || !has("--bench");
-        let filters = args.iter().filter(|arg| !arg.starts_with('-')).cloned().collect();
         let cpus = sys::cpus().map_err(text)?;
         let (client_cpu, server_cpu) = (cpus[0], cpus[cpus.len() - 1]);
         sys::adopt_orphans().map_err(text)?;
@@ -77,6 +84,7 @@ impl Settings {
                 Duration::from_secs(number("SECONDS", 2).clamp(1, 600))
             },
             filters,
+            found: Cell::new(false),
             server_cpu,
             cpus,
             baseline,
@@ -90,9 +98,24 @@ impl Settings {
 
     /// Whether a name passes the filters.
     pub(crate) fn wants(&self, name: &str) -> bool {
-        self.filters.is_empty() || self.filters.iter().any(|part| name.contains(part.as_str()))
+        let wanted =
+            self.filters.is_empty() || self.filters.iter().any(|part| name.contains(part.as_str()));
+        self.found.set(self.found.get() || wanted);
+        wanted
+    }
+
+    /// Last thing in every `main`: saves the baseline. A filter that let nothing through is no
+    /// error, as the same words go to all benches; it is said.
+    pub(crate) fn end(&self) -> Result<(), String> {
+        if !self.found.get() {
+            println!("nothing here is named like {}", self.filters.join(", "));
+        }
+        self.baseline.write(!self.filters.is_empty())
     }
 }
+
+const FLAGS: [&str; 2] = ["--bench", "--test"];
+const USAGE: &str = "[NAME…] [--test] [--save-baseline NAME] [--baseline NAME]";
 
 pub(crate) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)

@@ -6,8 +6,8 @@ use crate::admin;
 use crate::config::{Config, Mode};
 use crate::error::Error;
 use crate::io::Fd;
-use crate::ipc::board::Board;
-use crate::ipc::manifest::Manifest;
+use crate::ipc::board::{Board, Build, Names};
+use crate::ipc::manifest::{BoardPart, ElderPart, Manifest};
 use crate::master::Parts;
 use crate::pool::Hooks;
 use crate::sys::signal::Mask;
@@ -19,6 +19,9 @@ pub(super) struct Opened {
     pub(super) bound: Bound,
     memory: Fd,
     pub(super) board: Board,
+    /// What the board counts, as it is told to the next program.
+    called: Names,
+    elders: Vec<ElderPart>,
     signals: Fd,
     before: Mask,
 }
@@ -29,30 +32,52 @@ impl Opened {
         control: Option<Fd>,
         mode: Mode,
         workers: u32,
+        build: Build,
     ) -> Result<Self, Error> {
         let mut operators = Operators::open(config, control)?;
         let bound = Bound::listen(config, mode, workers).inspect_err(|_| operators.close())?;
-        let lines = workers_max(config, workers).saturating_mul(LINES_PER_SLOT);
-        let memory = shm::create(Board::words(lines)).map_err(|f| f.error("the board"))?;
-        let board = Board::create(memory.words, lines);
+        let (memory, board) = new_board(workers_max(config, workers), &build)?;
         let (signals, before) =
             signal::open(&MASTER_SIGNALS).map_err(|failed| failed.error("signals"))?;
-        Ok(Self { operators, bound, memory: memory.fd, board, signals, before })
+        let (called, elders) = (build.called, Vec::new());
+        Ok(Self { operators, bound, memory, board, called, elders, signals, before })
     }
 
-    /// As the program before left it.
-    pub(super) fn taken_over(manifest: &Manifest, config: &Config) -> Result<Self, Error> {
-        let shell = &manifest.shell;
+    /// As the program before left it. If its board counts something else than ours, that is for its
+    /// workers, and ours get a new one.
+    pub(super) fn taken_over(
+        manifest: &mut Manifest,
+        config: &Config,
+        workers: u32,
+        build: Build,
+    ) -> Result<Self, Error> {
         let checked = upgrade::check(manifest, config);
         let checked = checked.and_then(|()| upgrade::check_sockets(&manifest.core));
         let bound = checked.and_then(|()| upgrade::bound(manifest));
         let bound = bound.map_err(|why| upgrade::refused(&why))?;
-        let board = upgrade::board(&shell.board).map_err(|why| upgrade::refused(&why))?;
+        let (memory, board) = if upgrade::names(&manifest.shell.board) == build.called {
+            let part = &manifest.shell.board;
+            let board = upgrade::board(part, &build.laid_out);
+            (Fd::new(part.fd), board.map_err(|why| upgrade::refused(&why))?)
+        } else {
+            let slots = u32::try_from(manifest.core.slots.len()).unwrap_or(u32::MAX);
+            let made = new_board(workers_max(config, workers).max(slots), &build)?;
+            manifest.age_boards(made.1.lines());
+            made
+        };
+        let shell = &manifest.shell;
+        let elder = |elder: &ElderPart| {
+            let board = upgrade::board(&elder.board, &upgrade::names(&elder.board))?;
+            Ok((elder.first, board))
+        };
+        let elders = shell.elders.iter().map(elder).collect::<Result<Vec<_>, String>>();
+        let board = board.with_elders(&elders.map_err(|why| upgrade::refused(&why))?);
         let (signals, _) =
             signal::open(&MASTER_SIGNALS).map_err(|failed| failed.error("signals"))?;
-        let (operators, memory) = (Operators::taken_over(shell), Fd::new(shell.board.fd));
+        let operators = Operators::taken_over(shell);
         let before = upgrade::blocked(shell)?;
-        Ok(Self { operators, bound, memory, board, signals, before })
+        let (called, elders) = (build.called, shell.elders.clone());
+        Ok(Self { operators, bound, memory, board, called, elders, signals, before })
     }
 
     /// How all of it goes to the next program.
@@ -63,9 +88,11 @@ impl Opened {
         workers: u32,
         mode: Mode,
     ) -> Result<Next, Error> {
-        let board = (&self.memory, &self.board);
+        let Names { counters, reasons } = self.called.clone();
+        let (fd, lines) = (self.memory.raw(), self.board.lines());
+        let boards = (BoardPart { fd, lines, counters, reasons }, self.elders.clone());
         let facts = (&self.before, nofile, workers, mode);
-        let shell = upgrade::shell(config, &self.bound, &self.operators, board, facts);
+        let shell = upgrade::shell(config, &self.bound, &self.operators, boards, facts);
         Next::new(shell, self.before.clone())
     }
 
@@ -106,6 +133,16 @@ impl Opened {
         }
         self.operators.close();
         socket::close(self.memory);
+        self.elders.iter().for_each(|elder| socket::close(Fd::new(elder.board.fd)));
         self.before.restore().map_err(|failed| failed.error("signals"))
     }
+}
+
+/// A board for so many slots.
+fn new_board(slots: u32, build: &Build) -> Result<(Fd, Board), Error> {
+    let lines = slots.saturating_mul(LINES_PER_SLOT);
+    let words = Board::words_as(lines, &build.laid_out);
+    let memory = shm::create(words).map_err(|failed| failed.error("the board"))?;
+    let board = Board::create_as(memory.words, lines, &build.laid_out);
+    Ok((memory.fd, board.map_err(|why| upgrade::refused(&why))?))
 }

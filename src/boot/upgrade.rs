@@ -4,10 +4,9 @@ use super::{Bound, Operators};
 use crate::config::{Config, Mode, parse_address};
 use crate::error::{Error, ErrorKind};
 use crate::io::{Address, Fd, WorkerPlan};
-use crate::ipc::board::Board;
-use crate::ipc::manifest::{self, BoardPart, Core, FilePart, Manifest, Shell};
+use crate::ipc::board::{Board, Names};
+use crate::ipc::manifest::{self, BoardPart, Core, ElderPart, FilePart, Manifest, Shell};
 use crate::master::MasterListener;
-use crate::stats::{CloseReason, Counter};
 use crate::sys::errno::Failed;
 use crate::sys::signal::Mask;
 use crate::sys::socket::FileId;
@@ -76,30 +75,44 @@ pub(super) fn check(manifest: &Manifest, config: &Config) -> Result<(), String> 
     if listeners.iter().any(|part| !exec::is_listener(part.fd)) {
         return Err("a listener of the manifest is none".to_owned());
     }
-    let names = board_names();
-    let part = &manifest.shell.board;
-    if (&part.counters, &part.reasons) != (&names.0, &names.1) {
-        return Err("its board is laid out otherwise: that takes a restart".to_owned());
+    let elders = manifest.shell.elders.iter().map(|elder| &elder.board);
+    for part in elders.chain([&manifest.shell.board]) {
+        let read = board(part, &names(part));
+        read.map_err(|why| format!("{why}: that takes a restart"))?;
     }
-    board(part).map(drop)
+    Ok(())
 }
 
-fn board_names() -> (Vec<String>, Vec<String>) {
-    let counters = Counter::ALL.iter().map(|counter| counter.name().to_owned());
-    let reasons = CloseReason::ALL.iter().map(|reason| reason.name().to_owned());
-    (counters.collect(), reasons.collect())
+/// What a board of the manifest counts.
+pub(super) fn names(part: &BoardPart) -> Names {
+    Names { counters: part.counters.clone(), reasons: part.reasons.clone() }
 }
 
-/// The board of the manifest.
+/// What only programs before this one count.
+pub(super) fn unknown(manifest: &Manifest) -> Vec<String> {
+    let mut all = Vec::new();
+    for elder in &manifest.shell.elders {
+        all.extend(names(&elder.board).unknown().into_iter().map(str::to_owned));
+    }
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// A board of the manifest, laid out like this.
 ///
 /// # Errors
 ///
-/// It is none.
-pub(super) fn board(part: &BoardPart) -> Result<Board, String> {
+/// It is none that we can read.
+pub(super) fn board(part: &BoardPart, names: &Names) -> Result<Board, String> {
     let words = shm::open(&Fd::new(part.fd));
     let words = words.map_err(|failed| failed.error("the board").to_string())?;
-    let board = Board::open(words).filter(|board| board.lines() == part.lines);
-    board.ok_or_else(|| "the board is none that this program can read".to_owned())
+    let board = Board::open_as(words, names)?;
+    if board.lines() == part.lines {
+        Ok(board)
+    } else {
+        Err("the board has not as many lines as was said".to_owned())
+    }
 }
 
 /// What of the manifest only the master's process has.
@@ -162,7 +175,10 @@ impl Next {
 
     fn manifest(&self, core: &str) -> Result<Manifest, String> {
         let core = Core::decode(core).ok_or("what the master knows cannot be written down")?;
-        Ok(Manifest { version: manifest::VERSION, shell: self.shell.clone(), core })
+        let shell = self.shell.clone();
+        let mut manifest = Manifest { version: manifest::VERSION, shell, core };
+        manifest.drop_unused_boards();
+        Ok(manifest)
     }
 
     /// Goes on as the next program; gives back why that failed.
@@ -223,16 +239,15 @@ pub(super) fn shell(
     config: &Config,
     bound: &Bound,
     operators: &Operators,
-    board: (&Fd, &Board),
+    (board, elders): (BoardPart, Vec<ElderPart>),
     facts: (&Mask, u64, u32, Mode),
 ) -> Shell {
     let (before, nofile, workers, mode) = facts;
-    let (counters, reasons) = board_names();
-    let board = BoardPart { fd: board.0.raw(), lines: board.1.lines(), counters, reasons };
     let wanted = config.addresses().iter().map(Address::to_string);
     let now = bound.addresses.iter().map(Address::to_string);
     let mut shell = Shell {
         board,
+        elders,
         addresses: wanted.zip(now).collect(),
         blocked: before.blocked(),
         nofile,

@@ -366,6 +366,11 @@ impl Watcher {
         if self.shows {
             self.show(live);
         }
+        self.interrupted()
+    }
+
+    /// Whether to go on: not after an INT or a TERM.
+    pub(super) fn interrupted(&self) -> Go {
         if signal::read_now(&self.signals).is_empty() { Go::On } else { Go::Stop }
     }
 

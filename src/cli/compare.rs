@@ -5,7 +5,7 @@
 use super::bench::{Bench, Format};
 use super::bench_run::{Split, Watcher, failed, plan};
 use ringfort::load::paired::{Difference, ROUNDS_MIN, Round, Verdict, judge, middle};
-use ringfort::load::{Reason, Report, Server};
+use ringfort::load::{Go, Reason, Report, Server};
 use ringfort::sys::process;
 use ringfort::{Error, ErrorKind};
 use serde_json::{Value, json};
@@ -93,10 +93,10 @@ fn measure(bench: &Bench, split: &Split, watcher: &mut Watcher) -> Result<(Repor
             let side = if at == 2 { b } else { a };
             let report = once(bench, split, side, watcher)
                 .map_err(|error| Error::new(error.kind(), format!("{side:?}: {}", error.what())))?;
-            if report.interrupted {
-                return Ok((reports, true));
+            match report {
+                Some(report) if !report.interrupted => reports[at].push(report),
+                Some(_) | None => return Ok((reports, true)),
             }
-            reports[at].push(report);
         }
     }
     Ok((reports, false))
@@ -104,7 +104,13 @@ fn measure(bench: &Bench, split: &Split, watcher: &mut Watcher) -> Result<(Repor
 
 const ROUNDS: u32 = 25;
 
-fn once(bench: &Bench, split: &Split, side: &str, watcher: &mut Watcher) -> Result<Report, Error> {
+/// `None`: interrupted before there was anything to measure.
+fn once(
+    bench: &Bench,
+    split: &Split,
+    side: &str,
+    watcher: &mut Watcher,
+) -> Result<Option<Report>, Error> {
     let is_url = side.starts_with("http://") || side.starts_with("unix:");
     let (_server, mut plan) = if is_url {
         (None, plan(bench, side)?)
@@ -114,14 +120,23 @@ fn once(bench: &Bench, split: &Split, side: &str, watcher: &mut Watcher) -> Resu
             return Err(Error::new(ErrorKind::Config, what));
         }
         let words: Vec<String> = side.split_whitespace().map(String::from).collect();
-        let server = Server::command(&words, 0, &split.server)?;
+        let mut go = Go::On;
+        let mut watch = || {
+            go = watcher.interrupted();
+            go
+        };
+        let server = Server::command(&words, 0, &split.server, &mut watch);
+        if go == Go::Stop {
+            return Ok(None);
+        }
+        let server = server?;
         let plan = plan(bench, &server.url())?.server_pid(server.pid());
         (Some(server), plan)
     };
     if bench.cpus.is_empty() {
         plan = plan.cpus(&split.client);
     }
-    plan.run_watched(&mut |live| watcher.look(live))
+    plan.run_watched(&mut |live| watcher.look(live)).map(Some)
 }
 
 fn is_of_the_client(reason: &Reason) -> bool {

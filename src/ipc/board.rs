@@ -1,12 +1,15 @@
 //! The shared page: one line per worker's life, single-writer monotone counters. Pure: the memory
 //! comes from outside (a memfd, or the simulator).
 //!
-//! Layout, version 2, in 64-bit words: a header (magic and version, lines, words per line), then
-//! the lines. A line holds identity and state, then one word per counter, one per close reason, and
-//! texts; lines start on their own cache lines. Single writer: the worker writes everything but
-//! its identity, [`Counter::HandedOver`] and [`Counter::TakenBack`], which are the master's, and
-//! whether times are wanted.
-//! Readers may see a counter a little late, never torn.
+//! Layout, version 3, in 64-bit words: a header (magic and version, lines, words a line, counters,
+//! reasons), then the lines. A line holds identity and state, then one word per counter, one per
+//! close reason, and texts; lines start on their own cache lines. Single writer: the worker writes
+//! everything but its identity, [`Counter::HandedOver`] and [`Counter::TakenBack`], which are the
+//! master's, and whether times are wanted. Readers may see a counter a little late, never torn.
+//!
+//! A build with other counters than ours has a board of its own: after an upgrade its workers go on
+//! writing to that, and we read it by the names of its counters ([`Names`]). Its lines follow ours
+//! in number. The version is of everything else; a board of another one is not read.
 //!
 //! One word has two writers, and is changed by atomic operations only: the claim. It counts the
 //! handed-over connections that the worker has seen, in order, times two; its lowest bit says that
@@ -14,17 +17,20 @@
 //! it does anything with it; what it cannot claim is somebody else's by then.
 
 mod doing;
+mod layout;
 mod times;
 
 pub use doing::{Stage, Stages};
+pub use layout::{Build, Names};
 pub use times::Times;
 
 use crate::stats::{CloseReason, Counter};
 use doing::{DOING_WORDS, STAGES_WORDS};
+use layout::Layout;
 use std::sync::atomic::{AtomicU64, Ordering};
 use times::TIMES_WORDS;
 
-const MAGIC: u64 = 0x7269_6e67_666f_7232; // "ringfor2": the version is the last byte
+const MAGIC: u64 = 0x7269_6e67_666f_7233; // "ringfor3": the version is the last byte
 const HEADER_WORDS: usize = 8;
 const IDENTITY: usize = 0;
 const STATE: usize = 1;
@@ -38,10 +44,12 @@ const REASONS: usize = COUNTERS + Counter::ALL.len();
 const REVOKED: u64 = 1;
 const NOTE: usize = REASONS + CloseReason::ALL.len();
 const NOTE_WORDS: usize = 32;
-const DOING: usize = NOTE + NOTE_WORDS;
+/// From the end of the note on.
+const DOING: usize = 0;
 const STAGES: usize = DOING + DOING_WORDS;
 const TIMES: usize = STAGES + STAGES_WORDS;
-const LINE_WORDS: usize = (TIMES + TIMES_WORDS).next_multiple_of(8);
+const LAST_WORDS: usize = TIMES + TIMES_WORDS;
+const LINE_WORDS: usize = (NOTE + NOTE_WORDS + LAST_WORDS).next_multiple_of(8);
 
 /// What a worker says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +68,66 @@ pub enum WorkerState {
 /// The whole board.
 #[derive(Clone, Copy, Debug)]
 pub struct Board {
+    own: Area,
+    elders: &'static [Elder],
+}
+
+/// One memory of lines; `layout`: another build's.
+#[derive(Clone, Copy, Debug)]
+struct Area {
     words: &'static [AtomicU64],
+    layout: Option<&'static Layout>,
+}
+
+/// A board that an earlier program of this process made, whose workers live.
+#[derive(Clone, Copy, Debug)]
+struct Elder {
+    /// Our number of its first line.
+    first: u32,
+    area: Area,
+}
+
+impl Area {
+    fn create(words: &'static [AtomicU64], lines: u32, names: &Names) -> Result<Self, String> {
+        let layout = Layout::of(names)?.map(|layout| &*Box::leak(Box::new(layout)));
+        let size = names.line_words();
+        let needed = HEADER_WORDS + lines as usize * size;
+        assert!(words.len() >= needed, "the memory is too small for the board");
+        let (counters, reasons) = (names.counters.len() as u64, names.reasons.len() as u64);
+        let head = [MAGIC, u64::from(lines), size as u64, counters, reasons];
+        for (word, value) in words.iter().zip(head) {
+            word.store(value, Ordering::Relaxed);
+        }
+        Ok(Self { words, layout })
+    }
+
+    fn open(words: &'static [AtomicU64], names: &Names) -> Result<Self, String> {
+        let head = |at: usize| words.get(at).map_or(0, |word| word.load(Ordering::Relaxed));
+        if head(0) != MAGIC {
+            let same = head(0) >> 8 == MAGIC >> 8;
+            let version = char::from(head(0).to_le_bytes()[0]).escape_debug();
+            let of = format!("the board has version {version}, this program reads 3");
+            return Err(if same { of } else { "the board is none".to_owned() });
+        }
+        let size = names.line_words();
+        let counts = (names.counters.len() as u64, names.reasons.len() as u64);
+        let room = words.len().saturating_sub(HEADER_WORDS) / size;
+        if head(2) != size as u64 || (head(3), head(4)) != counts || head(1) > room as u64 {
+            return Err("the board is not laid out as its names say".to_owned());
+        }
+        let layout = Layout::of(names)?.map(|layout| &*Box::leak(Box::new(layout)));
+        Ok(Self { words, layout })
+    }
+
+    fn lines(&self) -> u32 {
+        u32::try_from(self.words[1].load(Ordering::Relaxed)).unwrap_or(u32::MAX)
+    }
+
+    fn line(&self, index: u32) -> Line {
+        let size = usize::try_from(self.words[2].load(Ordering::Relaxed)).unwrap_or(LINE_WORDS);
+        let start = HEADER_WORDS + index as usize * size;
+        Line { words: &self.words[start..start + size], layout: self.layout }
+    }
 }
 
 impl Board {
@@ -70,40 +137,83 @@ impl Board {
         HEADER_WORDS + lines as usize * LINE_WORDS
     }
 
+    /// The same, for a board that counts this.
+    #[must_use]
+    pub const fn words_as(lines: u32, names: &Names) -> usize {
+        HEADER_WORDS + lines as usize * names.line_words()
+    }
+
     /// Lays a board out over zeroed memory, which must have [`Board::words`] words or more.
     #[must_use]
     pub fn create(words: &'static [AtomicU64], lines: u32) -> Self {
-        assert!(words.len() >= Self::words(lines), "the memory is too small for the board");
-        words[0].store(MAGIC, Ordering::Relaxed);
-        words[1].store(u64::from(lines), Ordering::Relaxed);
-        words[2].store(LINE_WORDS as u64, Ordering::Relaxed);
-        Self { words }
+        Self::create_as(words, lines, &Names::own()).expect("our own layout has all counters")
+    }
+
+    /// The same, as another build would. The memory must have [`Board::words_as`] words or more.
+    ///
+    /// # Errors
+    ///
+    /// A counter that the books need is not among the names.
+    pub fn create_as(
+        words: &'static [AtomicU64],
+        lines: u32,
+        names: &Names,
+    ) -> Result<Self, String> {
+        Ok(Self { own: Area::create(words, lines, names)?, elders: &[] })
     }
 
     /// Finds a board in memory that somebody else laid out; `None` if it is not one of this
-    /// version.
+    /// build.
     #[must_use]
     pub fn open(words: &'static [AtomicU64]) -> Option<Self> {
-        let head = words.get(..HEADER_WORDS)?;
-        let lines = u32::try_from(head[1].load(Ordering::Relaxed)).ok()?;
-        (head[0].load(Ordering::Relaxed) == MAGIC
-            && head[2].load(Ordering::Relaxed) == LINE_WORDS as u64
-            && words.len() >= Self::words(lines))
-        .then_some(Self { words })
+        Self::open_as(words, &Names::own()).ok()
     }
 
-    /// How many lines it has.
+    /// The same, of a build that counts this.
+    ///
+    /// # Errors
+    ///
+    /// It is none, of another version, has not what the books need, or is laid out otherwise.
+    pub fn open_as(words: &'static [AtomicU64], names: &Names) -> Result<Self, String> {
+        Ok(Self { own: Area::open(words, names)?, elders: &[] })
+    }
+
+    /// With the lines of boards of earlier programs, each from this number on.
+    #[must_use]
+    pub fn with_elders(self, elders: &[(u32, Self)]) -> Self {
+        let elder = |(first, board): &(u32, Self)| Elder { first: *first, area: board.own };
+        Self { elders: Vec::leak(elders.iter().map(elder).collect()), ..self }
+    }
+
+    /// How many lines it has for new lives.
     #[must_use]
     pub fn lines(&self) -> u32 {
-        u32::try_from(self.words[1].load(Ordering::Relaxed)).unwrap_or(u32::MAX)
+        self.own.lines()
+    }
+
+    /// Whether it has this line, of its own or of an earlier program.
+    #[must_use]
+    pub fn has(&self, index: u32) -> bool {
+        index < self.lines() || self.elder(index).is_some()
+    }
+
+    fn elder(&self, index: u32) -> Option<&Elder> {
+        let holds = |elder: &&Elder| {
+            index.checked_sub(elder.first).is_some_and(|index| index < elder.area.lines())
+        };
+        self.elders.iter().find(holds)
     }
 
     /// One line.
     #[must_use]
     pub fn line(&self, index: u32) -> Line {
-        assert!(index < self.lines(), "line {index} is not on the board");
-        let start = HEADER_WORDS + index as usize * LINE_WORDS;
-        Line { words: &self.words[start..start + LINE_WORDS] }
+        if index < self.lines() {
+            return self.own.line(index);
+        }
+        match self.elder(index) {
+            Some(elder) => elder.area.line(index - elder.first),
+            None => panic!("line {index} is not on the board"),
+        }
     }
 }
 
@@ -111,6 +221,7 @@ impl Board {
 #[derive(Clone, Copy, Debug)]
 pub struct Line {
     words: &'static [AtomicU64],
+    layout: Option<&'static Layout>,
 }
 
 impl Line {
@@ -118,22 +229,42 @@ impl Line {
     #[must_use]
     pub fn detached() -> Self {
         let words: Vec<AtomicU64> = (0..LINE_WORDS).map(|_| AtomicU64::new(0)).collect();
-        Self { words: Vec::leak(words) }
+        Self { words: Vec::leak(words), layout: None }
     }
 
     /// Adds to a counter. Only its one writer may call this: a load and a store, no locked
     /// instruction.
     pub fn add(&self, counter: Counter, count: u64) {
-        self.bump(COUNTERS + counter as usize, count);
+        self.bump(self.counter(counter), count);
     }
 
     /// Counts a closed connection: its reason and [`Counter::Closed`].
     pub fn close(&self, reason: CloseReason) {
-        self.bump(REASONS + reason as usize, 1);
+        self.bump(self.reason(reason), 1);
         self.add(Counter::Closed, 1);
     }
 
-    fn bump(&self, word: usize, count: u64) {
+    /// Where a counter is; nowhere, if the build that laid the line out had none.
+    fn counter(&self, counter: Counter) -> Option<usize> {
+        match self.layout {
+            None => Some(COUNTERS + counter as usize),
+            Some(layout) => layout.counter(counter),
+        }
+    }
+
+    fn reason(&self, reason: CloseReason) -> Option<usize> {
+        match self.layout {
+            None => Some(REASONS + reason as usize),
+            Some(layout) => layout.reason(reason),
+        }
+    }
+
+    fn read(&self, word: Option<usize>) -> u64 {
+        word.map_or(0, |word| self.words[word].load(Ordering::Acquire))
+    }
+
+    fn bump(&self, word: Option<usize>, count: u64) {
+        let Some(word) = word else { return };
         let value = self.words[word].load(Ordering::Relaxed);
         // Release: who sees a connection counted as adopted sees it adopted.
         self.words[word].store(value.wrapping_add(count), Ordering::Release);
@@ -142,13 +273,20 @@ impl Line {
     /// Reads a counter.
     #[must_use]
     pub fn get(&self, counter: Counter) -> u64 {
-        self.words[COUNTERS + counter as usize].load(Ordering::Acquire)
+        self.read(self.counter(counter))
     }
 
     /// How many connections ended for this reason.
     #[must_use]
     pub fn closed_for(&self, reason: CloseReason) -> u64 {
-        self.words[REASONS + reason as usize].load(Ordering::Acquire)
+        self.read(self.reason(reason))
+    }
+
+    /// How many ended for reasons that only the build of its worker knows.
+    #[must_use]
+    pub fn closed_for_unknown(&self) -> u64 {
+        let words = self.layout.map_or(&[][..], |layout| &layout.strangers);
+        words.iter().map(|word| self.read(Some(*word))).sum()
     }
 
     /// Connections open now, as far as the worker has said.
@@ -255,17 +393,29 @@ impl Line {
     /// The worker leaves a text for who finds it dead: the beginning of it.
     pub fn note(&self, text: &str) {
         let mut bytes = text.bytes().map(|byte| if byte == 0 { b' ' } else { byte });
-        for word in &self.words[NOTE..NOTE + NOTE_WORDS] {
+        for word in self.note_words() {
             let eight = std::array::from_fn(|_| bytes.next().unwrap_or(0));
             word.store(u64::from_le_bytes(eight), Ordering::Relaxed);
         }
     }
 
+    fn note_words(&self) -> &'static [AtomicU64] {
+        let start = self.layout.map_or(NOTE, |layout| layout.note);
+        &self.words[start..start + NOTE_WORDS]
+    }
+
+    /// What follows the note.
+    fn last_words(&self) -> &'static [AtomicU64] {
+        let start = self.layout.map_or(NOTE, |layout| layout.note);
+        &self.words[start + NOTE_WORDS..]
+    }
+
     /// What it left; empty if it left nothing.
     #[must_use]
     pub fn noted(&self) -> String {
-        let words = self.words[NOTE..NOTE + NOTE_WORDS].iter();
-        let bytes: Vec<u8> = words
+        let bytes: Vec<u8> = self
+            .note_words()
+            .iter()
             .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
             .take_while(|byte| *byte != 0)
             .collect();
@@ -295,6 +445,58 @@ mod tests {
         assert_eq!(Board::open(words).map(|b| b.line(2).get(Counter::Adopted)), Some(5));
         words[1].store(4, Ordering::Relaxed);
         assert!(Board::open(words).is_none(), "a board longer than its memory");
+    }
+
+    /// Of another build: other order, a counter more, one less, a reason under another name.
+    fn foreign() -> (Names, &'static [AtomicU64]) {
+        let mut names = Names::own();
+        names.counters.retain(|name| name != "passes");
+        names.counters.reverse();
+        names.counters.insert(3, "of_another_build".to_owned());
+        names.reasons.push("left".to_owned());
+        names.reasons.reverse();
+        let size = Board::words_as(2, &names);
+        (names, Vec::leak((0..size).map(|_| AtomicU64::new(0)).collect()))
+    }
+
+    #[test]
+    fn a_board_of_another_build_is_written_and_read_by_name() {
+        let (names, words) = foreign();
+        let line = Board::create_as(words, 2, &names).unwrap().line(1);
+        assert!(Board::open(words).is_none());
+        let other = Board::open_as(words, &names).unwrap();
+        let ours = Board::create(memory(3), 3).with_elders(&[(3, other)]);
+        assert!(ours.has(4) && !ours.has(5) && ours.lines() == 3);
+        line.add(Counter::Adopted, 5);
+        line.add(Counter::Passes, 7);
+        line.close(CloseReason::Reset);
+        line.words[layout_word(&names, "left")].store(2, Ordering::Relaxed);
+        line.note("so it is");
+        let read = ours.line(4);
+        assert_eq!((read.get(Counter::Adopted), read.get(Counter::Passes)), (5, 0));
+        assert_eq!((read.closed_for(CloseReason::Reset), read.closed_for_unknown()), (1, 2));
+        assert_eq!(read.noted(), "so it is");
+        assert!(line.claim(2) && read.revoke() == 2, "the fixed words are where they were");
+        assert_eq!(ours.line(3).get(Counter::Adopted), 0);
+        assert_eq!(ours.line(2).get(Counter::Adopted), 0);
+    }
+
+    fn layout_word(names: &Names, reason: &str) -> usize {
+        let at = names.reasons.iter().position(|name| name == reason);
+        COUNTERS + names.counters.len() + at.expect("it is there")
+    }
+
+    #[test]
+    fn a_board_of_another_version_or_shape_says_what_it_is() {
+        let (mut names, words) = foreign();
+        let _ = Board::create_as(words, 2, &names).unwrap();
+        let refused = |names: &Names| Board::open_as(words, names).map(drop).unwrap_err();
+        names.reasons.pop();
+        assert_eq!(refused(&names), "the board is not laid out as its names say");
+        words[0].store(MAGIC + 1, Ordering::Relaxed);
+        assert_eq!(refused(&names), "the board has version 4, this program reads 3");
+        words[0].store(7, Ordering::Relaxed);
+        assert_eq!(refused(&names), "the board is none");
     }
 
     #[test]

@@ -130,6 +130,8 @@ records! {
     Shell {
         /// The board.
         board: BoardPart,
+        /// Boards of programs before this one, whose workers live.
+        elders: Vec<ElderPart>,
         /// Of each address: how it was configured, and what it became.
         addresses: Vec<(String, String)>,
         /// Control and health listeners.
@@ -161,6 +163,13 @@ records! {
         counters: Vec<String>,
         /// Its reasons to close, in order.
         reasons: Vec<String>,
+    }
+    /// A board of an earlier program of this process.
+    ElderPart {
+        /// The number of its first line.
+        first: u32,
+        /// Where it is.
+        board: BoardPart,
     }
     /// A listener for operators.
     DoorPart {
@@ -356,6 +365,26 @@ impl Manifest {
         Self::of_json(&value).ok_or_else(|| "a field is missing or of another kind".to_owned())
     }
 
+    /// Drops the boards of earlier programs on which nobody lives any more.
+    pub fn drop_unused_boards(&mut self) {
+        let lines: Vec<u32> = self.core.workers.iter().map(|worker| worker.line).collect();
+        self.shell.elders.retain(|elder| elder.is_used(&lines));
+    }
+
+    /// The board becomes one of an earlier program: a new one of so many lines goes before it.
+    pub fn age_boards(&mut self, lines: u32) {
+        let board = self.shell.board.clone();
+        self.shell.elders.insert(0, ElderPart { first: 0, board });
+        for elder in &mut self.shell.elders {
+            elder.first = elder.first.saturating_add(lines);
+        }
+        let workers = self.core.workers.iter_mut().map(|worker| &mut worker.line);
+        let slots = self.core.slots.iter_mut().filter_map(|slot| slot.line.as_mut());
+        for line in workers.chain(slots) {
+            *line = line.saturating_add(lines);
+        }
+    }
+
     /// Every descriptor that it names.
     #[must_use]
     pub fn descriptors(&self) -> Vec<i32> {
@@ -378,7 +407,16 @@ impl Manifest {
     #[must_use]
     pub fn trial_descriptors(&self) -> Vec<i32> {
         let listeners = self.core.listeners.iter().map(|listener| listener.fd);
-        listeners.chain([self.shell.board.fd]).collect()
+        let elders = self.shell.elders.iter().map(|elder| elder.board.fd);
+        listeners.chain([self.shell.board.fd]).chain(elders).collect()
+    }
+}
+
+impl ElderPart {
+    fn is_used(&self, lines: &[u32]) -> bool {
+        let holds =
+            |line: &u32| line.checked_sub(self.first).is_some_and(|at| at < self.board.lines);
+        lines.iter().any(holds)
     }
 }
 
@@ -525,6 +563,10 @@ mod tests {
         };
         let shell = Shell {
             board: BoardPart { fd: 1, ..BoardPart::default() },
+            elders: vec![ElderPart {
+                first: 0,
+                board: BoardPart { fd: 11, ..BoardPart::default() },
+            }],
             doors: vec![DoorPart { fd: 2, operator: true }],
             pid_file: Some(LockPart { fd: 3, ..LockPart::default() }),
             ..Shell::default()
@@ -539,8 +581,34 @@ mod tests {
         let manifest = Manifest { version: VERSION, shell, core };
         let mut all = manifest.descriptors();
         all.sort_unstable();
-        assert_eq!(all, (1..=10).collect::<Vec<_>>());
-        assert_eq!(manifest.trial_descriptors(), [4, 1]);
+        assert_eq!(all, (1..=11).collect::<Vec<_>>());
+        assert_eq!(manifest.trial_descriptors(), [4, 1, 11]);
+    }
+
+    #[test]
+    fn boards_age_with_their_lines_until_nobody_lives_there() {
+        let worker = |line| WorkerPart { line, ..WorkerPart::default() };
+        let slot = SlotPart { line: Some(2), ..SlotPart::default() };
+        let mut manifest = Manifest::default();
+        manifest.shell.board = BoardPart { fd: 3, lines: 5, ..BoardPart::default() };
+        manifest.core.workers = vec![worker(2)];
+        manifest.core.slots = vec![slot, SlotPart::default()];
+        manifest.age_boards(10);
+        assert_eq!(manifest.core.workers[0].line, 12);
+        assert_eq!((manifest.core.slots[0].line, manifest.core.slots[1].line), (Some(12), None));
+        manifest.shell.board = BoardPart { fd: 4, lines: 10, ..BoardPart::default() };
+        manifest.drop_unused_boards();
+        manifest.core.workers.push(worker(9));
+        manifest.age_boards(20);
+        let firsts = |manifest: &Manifest| {
+            let elders = manifest.shell.elders.iter();
+            elders.map(|elder| (elder.first, elder.board.fd)).collect::<Vec<_>>()
+        };
+        assert_eq!(firsts(&manifest), [(20, 4), (30, 3)]);
+        assert_eq!(manifest.core.workers[1].line, 29);
+        manifest.core.workers.remove(0);
+        manifest.drop_unused_boards();
+        assert_eq!(firsts(&manifest), [(20, 4)]);
     }
 
     #[test]

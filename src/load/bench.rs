@@ -4,14 +4,15 @@ use super::plan::Plan;
 use super::report::Report;
 use super::server::Server;
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::http::{Request, Response};
 use crate::sys::cpu;
 use std::process::ExitCode;
 use std::time::Duration;
 
 /// Named scenarios against one server of ours. Understands what `cargo bench` passes on: words
-/// filter by name, `--test` is one quick round in which only failures count, not gates.
+/// filter by name, `--test` is one quick round in which only failures count, not gates. Any other
+/// option is an error.
 ///
 /// ```no_run
 /// use ringfort::Config;
@@ -72,11 +73,20 @@ impl Bench {
     ///
     /// # Errors
     ///
-    /// As [`Plan::run`].
+    /// As [`Plan::run`]; an unknown option.
     pub fn run(self) -> Result<ExitCode, Error> {
         let args: Vec<String> = std::env::args().skip(1).collect();
+        let is_unknown = |arg: &&String| arg.starts_with('-') && !FLAGS.contains(&arg.as_str());
+        if let Some(flag) = args.iter().find(is_unknown) {
+            return Err(Error::new(ErrorKind::Config, format!("{flag}: no option of a bench")));
+        }
         let mut code = 0;
-        for (name, report) in self.reports(&args)? {
+        let reports = self.reports(&args)?;
+        if reports.is_empty() {
+            // The same words go to all benches of a crate.
+            print("no scenario here has such a name\n");
+        }
+        for (name, report) in reports {
             print(&format!("\n{name}\n{}", report.text()));
             code = code.max(if is_quick(&args) { quick_code(&report) } else { report.exit_code() });
         }
@@ -97,6 +107,8 @@ impl Bench {
         Ok(reports)
     }
 }
+
+const FLAGS: [&str; 2] = ["--bench", "--test"];
 
 /// As criterion has it: `cargo bench` says `--bench`, `cargo test --benches` does not.
 fn is_quick(args: &[String]) -> bool {

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::error::{Error, ErrorKind};
 use crate::http::{Request, Response};
 use crate::io::{Fd, Signal};
+use crate::load::Go;
 use crate::pool::Pool;
 use crate::sys::{clock, cpu, process, signal, socket};
 use std::io::{self, BufRead, BufReader, Write};
@@ -62,12 +63,19 @@ impl Server {
 
     /// Starts any program as a server; returns when something listens on this port of 127.0.0.1, a
     /// free one if it is 0. Each `{port}` among the words becomes its number. What it prints is
-    /// dropped. In the end it is killed, with all that is in its group.
+    /// dropped. In the end it is killed, with all that is in its group. `watch` is asked while it
+    /// boots, some hundred times a second.
     ///
     /// # Errors
     ///
-    /// More than one thread; no such program; it ends, or does not listen within 10 s.
-    pub fn command(words: &[String], port: u16, cpus: &[u32]) -> Result<Self, Error> {
+    /// More than one thread; no such program; it ends, or does not listen within 10 s, or `watch`
+    /// says [`Go::Stop`] before: nothing of its group is left then.
+    pub fn command(
+        words: &[String],
+        port: u16,
+        cpus: &[u32],
+        watch: &mut dyn FnMut() -> Go,
+    ) -> Result<Self, Error> {
         let port = free_port(port).map_err(|error| failed(format!("a free port: {error}")))?;
         let mut words = words.iter().map(|word| word.replace("{port}", &port.to_string()));
         let program = words.next().ok_or_else(|| failed("no command"))?;
@@ -81,7 +89,7 @@ impl Server {
         server.foreign = true;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         server.address = address.to_string();
-        server.await_listening(address)?;
+        server.await_listening(address, watch)?;
         Ok(server)
     }
 
@@ -115,7 +123,11 @@ impl Server {
         }
     }
 
-    fn await_listening(&mut self, address: SocketAddr) -> Result<(), Error> {
+    fn await_listening(
+        &mut self,
+        address: SocketAddr,
+        watch: &mut dyn FnMut() -> Go,
+    ) -> Result<(), Error> {
         let deadline = clock::monotonic().after(BOOT);
         loop {
             // A port nobody listens on can connect to itself.
@@ -125,10 +137,15 @@ impl Server {
             }
             if let Some(exit) = self.pidfd.as_ref().and_then(process::reap) {
                 self.pidfd.take().into_iter().for_each(socket::close);
+                // What it started may go on without it.
+                process::kill_group(self.pid);
                 return Err(failed(format!("the server ended before it listened: {exit:?}")));
             }
             if clock::monotonic() > deadline {
                 return Err(failed(format!("the server did not listen on {address} in {BOOT:?}")));
+            }
+            if watch() == Go::Stop {
+                return Err(failed("it was stopped before it listened"));
             }
             std::thread::park_timeout(LOOK_AGAIN);
         }

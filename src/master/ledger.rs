@@ -306,6 +306,7 @@ impl Ledger {
             }
         }
         report.cut.insert(WORKER_DIED, totals.died + totals.lost);
+        report.cut.insert(UNKNOWN_REASON, totals.unknown);
         report.refused.retain(|_, count| *count > 0);
         report.cut.retain(|_, count| *count > 0);
         report
@@ -342,6 +343,8 @@ struct Totals {
     died: u64,
     /// Given back by workers that died, and not arrived.
     lost: u64,
+    /// Closed for reasons that only an earlier program of this process knew.
+    unknown: u64,
 }
 
 impl Totals {
@@ -352,6 +355,7 @@ impl Totals {
         self.own += adopted.saturating_sub(received);
         self.taken += adopted.max(received);
         self.handed_back += line.get(Counter::HandedBack);
+        self.unknown += line.closed_for_unknown();
         for (sum, &reason) in self.reasons.iter_mut().zip(CloseReason::ALL) {
             *sum += line.closed_for(reason);
         }
@@ -366,7 +370,7 @@ impl Totals {
     }
 
     fn open(&self) -> u64 {
-        let closed: u64 = self.reasons.iter().sum();
+        let closed = self.reasons.iter().sum::<u64>() + self.unknown;
         self.taken.saturating_sub(closed + self.handed_back + self.died)
     }
 }
@@ -381,6 +385,9 @@ pub fn open_in(line: &Line) -> u64 {
 
 /// Under which name a connection is cut that was open in a worker when it died.
 pub const WORKER_DIED: &str = "worker_died";
+/// Under which name a connection is in the books that a worker of an earlier program of this
+/// process closed for a reason that we do not know, before or after an upgrade.
+pub const UNKNOWN_REASON: &str = "unknown_reason";
 
 /// What became of all connections: accepted = served + refused + cut + open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -38,7 +38,7 @@ pub(super) struct Operations {
     pub(super) upgrade: Option<(Upgrade, Vec<Asker>)>,
     /// We are the next program: who asked for that, and how many workers there are to be if the
     /// configured number has changed.
-    pub(super) took_over: Option<(Vec<Asker>, Option<u32>)>,
+    pub(super) took_over: Option<(Vec<Asker>, Option<u32>, Vec<String>)>,
     limits: Limits,
     recycler: Recycler,
     seed: u64,

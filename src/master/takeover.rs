@@ -32,7 +32,8 @@ impl Process {
 
 impl<I: Io + Processes> Master<I> {
     /// Takes over, before the first turn. `first_mode`, `resized`: what our own configuration says
-    /// of the mode, and of the number of workers if that has changed.
+    /// of the mode, and of the number of workers if that has changed; `unknown`: what only the
+    /// program before counts.
     ///
     /// # Errors
     ///
@@ -43,8 +44,10 @@ impl<I: Io + Processes> Master<I> {
         mode: Mode,
         first_mode: Mode,
         resized: Option<u32>,
+        unknown: Vec<String>,
     ) -> Result<(), String> {
-        self.workers.restore(&core.slots, &core.workers)?;
+        let board = self.board;
+        self.workers.restore(&core.slots, &core.workers, |line| board.has(line))?;
         self.ledger = Ledger::restored(&core.ledger);
         for part in &core.workers {
             self.ledger.restore_transit(part);
@@ -58,7 +61,7 @@ impl<I: Io + Processes> Master<I> {
         self.control.began = Some(Instant::from_nanos(core.began));
         let visitors = &mut self.control.visitors;
         let askers = core.askers.iter().map(|fd| visitors.adopt(Fd::new(*fd))).collect();
-        self.ops.took_over = Some((askers, resized));
+        self.ops.took_over = Some((askers, resized, unknown));
         Ok(())
     }
 
@@ -103,7 +106,7 @@ impl<I: Io + Processes> Master<I> {
 
     /// In the first turn: hears the workers that were taken over, and begins to replace them.
     pub(super) fn wake_up(&mut self, now: Instant) {
-        let Some((askers, resized)) = self.ops.took_over.take() else { return };
+        let Some((askers, resized, unknown)) = self.ops.took_over.take() else { return };
         self.listen_to_all();
         // Those that ended meanwhile: their signals may have been read by the program before.
         self.reap(now);
@@ -114,7 +117,11 @@ impl<I: Io + Processes> Master<I> {
                 self.watchdog.wake(line, now);
             }
         }
-        (self.events)(&Event::TookOver { workers: self.processes.len() });
+        let note = match unknown.join(", ") {
+            names if names.is_empty() => names,
+            names => format!("; only it counts {}", names.escape_debug()),
+        };
+        (self.events)(&Event::TookOver { workers: self.processes.len(), note });
         self.finish_upgrade(askers, now);
         if let Some(workers) = resized {
             self.ops.put_off(Command::ScaleTo(workers.min(self.ops.slots_max)));

@@ -2,7 +2,8 @@
 
 use crate::server::{Server, serve};
 use serde_json::Value;
-use std::process::{Command, Output};
+use std::io::Read;
+use std::process::{Child, Command, Output, Stdio};
 
 fn compare(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ringfort")).arg("compare").args(args).output().unwrap()
@@ -87,6 +88,76 @@ fn what_is_no_server_is_said() {
     assert!(code == Some(1) && line.contains("No such file"), "{code:?} {line}");
 }
 
+/// A program that is a script of a shell; it holds a pipe open, whose end tells of its own.
+struct Script {
+    folder: std::path::PathBuf,
+}
+
+impl Script {
+    fn new(name: &str, lines: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("ringfort-{name}-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let pipe = folder.join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let text = format!("exec 3>{}\n{lines}\n", pipe.display());
+        std::fs::write(folder.join("script"), text).unwrap();
+        Self { folder }
+    }
+
+    fn command(&self) -> String {
+        format!("/bin/sh {} {{port}}", self.folder.join("script").display())
+    }
+
+    /// Waits until it runs.
+    fn pipe(&self) -> std::fs::File {
+        std::fs::File::open(self.folder.join("pipe")).unwrap()
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.folder).unwrap();
+    }
+}
+
+/// Until all that held it have ended.
+fn await_end(mut pipe: std::fs::File) {
+    assert_eq!(pipe.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn what_a_command_started_does_not_outlive_it() {
+    let script = Script::new("starts-and-ends", "sleep 600 &");
+    let child = start(&script.command());
+    await_end(script.pipe());
+    let output = child.wait_with_output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1), "{shown}");
+    assert!(shown.contains("ended before it listened"), "{shown}");
+}
+
+#[test]
+fn ctrl_c_ends_it_while_a_command_boots() {
+    let script = Script::new("boots-forever", "exec sleep 600");
+    let child = start(&script.command());
+    let pipe = script.pipe();
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    await_end(pipe);
+    let shown = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{shown}");
+}
+
+fn start(a: &str) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_ringfort"))
+        .args(["compare", a, "http://127.0.0.1:1/", "--rounds", "12"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
 #[test]
 fn a_bench_of_ones_own_understands_filters_and_a_quick_round() {
     let run = |args: &[&str]| {
@@ -98,4 +169,8 @@ fn a_bench_of_ones_own_understands_filters_and_a_quick_round() {
     assert_eq!(run(&["--bench", "--test"]), [true, true]);
     assert_eq!(run(&["--bench", "--test", "closed"]), [true, false]);
     assert_eq!(run(&["a second"]), [false, true], "as `cargo test --benches` runs it");
+    assert_eq!(run(&["no such name"]), [false, false]);
+    let output = Command::new(example("bench")).args(["--bench", "--rounds"]).output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && shown.contains("--rounds: no option"), "{shown}");
 }

@@ -7,6 +7,7 @@
 
 mod app;
 mod bad;
+mod board;
 #[expect(dead_code, reason = "tests/process needs more of it")]
 #[path = "../process/client.rs"]
 mod client;
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     if arguments.next_if(|argument| argument == app::FLAG).is_some() {
         return app::run(arguments);
     }
-    let groups = [good::CASES, bad::CASES, kill::CASES];
+    let groups = [good::CASES, board::CASES, bad::CASES, kill::CASES];
     let cases: Vec<Case> = groups.into_iter().flatten().copied().collect();
     run(&cases)
 }

@@ -50,6 +50,11 @@ impl Pool {
         write(&self.folder, "manners", manners);
     }
 
+    /// How programs that begin from now on count.
+    pub(crate) fn set_build(&self, build: &str) {
+        write(&self.folder, "build", build);
+    }
+
     pub(crate) fn set_options(&self, options: &str) {
         let path = self.folder.display();
         let all = format!("control {path}/control\npid_file {path}/pid\n{options}");

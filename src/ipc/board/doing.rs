@@ -52,26 +52,26 @@ impl Line {
             text[length] = byte;
             length += 1;
         }
-        let words = &self.words[DOING + 1..DOING + DOING_WORDS];
+        let words = &self.last_words()[DOING + 1..DOING + DOING_WORDS];
         for (word, eight) in words.iter().zip(text[..length.next_multiple_of(8)].chunks_exact(8)) {
             let eight = eight.first_chunk().copied().unwrap_or_default();
             word.store(u64::from_le_bytes(eight), Ordering::Relaxed);
         }
-        self.words[DOING].store(length as u64, Ordering::Release);
+        self.last_words()[DOING].store(length as u64, Ordering::Release);
     }
 
     /// The handler has returned.
     pub fn handled(&self) {
-        self.words[DOING].store(0, Ordering::Release);
+        self.last_words()[DOING].store(0, Ordering::Release);
     }
 
     /// Method and path of the request in the handler, cut; empty if none is. What follows a `?` is
     /// nobody's business.
     #[must_use]
     pub fn in_handler(&self) -> String {
-        let length = self.words[DOING].load(Ordering::Acquire);
+        let length = self.last_words()[DOING].load(Ordering::Acquire);
         let length = usize::try_from(length).unwrap_or(0).min(TEXT_MAX);
-        let words = self.words[DOING + 1..DOING + DOING_WORDS].iter();
+        let words = self.last_words()[DOING + 1..DOING + DOING_WORDS].iter();
         let bytes: Vec<u8> = words
             .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
             .take(length)
@@ -82,7 +82,7 @@ impl Line {
 
     /// A pass ends, with its connections there.
     pub fn set_stages(&self, stages: Stages) {
-        for (word, count) in self.words[STAGES..].iter().zip(stages.0) {
+        for (word, count) in self.last_words()[STAGES..].iter().zip(stages.0) {
             word.store(u64::from(count), Ordering::Relaxed);
         }
     }
@@ -90,7 +90,7 @@ impl Line {
     /// Where its connections stood at the end of its last pass.
     #[must_use]
     pub fn stages(&self) -> Stages {
-        let count = |index: usize| self.words[STAGES + index].load(Ordering::Relaxed);
+        let count = |index: usize| self.last_words()[STAGES + index].load(Ordering::Relaxed);
         Stages(std::array::from_fn(|index| u32::try_from(count(index)).unwrap_or(u32::MAX)))
     }
 }

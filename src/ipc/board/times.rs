@@ -90,35 +90,42 @@ fn nanos(time: Duration) -> u64 {
 impl Line {
     /// The master wants times from now on, or none.
     pub fn want_times(&self, wanted: bool) {
-        self.words[WANTED].store(u64::from(wanted), Ordering::Relaxed);
+        self.last_words()[WANTED].store(u64::from(wanted), Ordering::Relaxed);
     }
 
     /// A request was answered, so long after it had come whole. Zero: in the pass that brought it;
     /// it is timed by the pass.
     pub fn answered(&self, took: Duration) {
-        if self.words[WANTED].load(Ordering::Relaxed) == 0 {
+        if self.last_words()[WANTED].load(Ordering::Relaxed) == 0 {
             return;
         }
         let word = if took.is_zero() { UNTIMED } else { COUNTS + bucket(nanos(took)) };
-        self.bump(word, 1);
+        self.count(word, 1);
     }
 
     /// Whether answers of this pass wait to be timed by its end.
     #[must_use]
     pub fn has_untimed(&self) -> bool {
-        self.words[UNTIMED].load(Ordering::Relaxed) > 0
+        self.last_words()[UNTIMED].load(Ordering::Relaxed) > 0
     }
 
     /// The pass took so long: its answers leave now.
     pub fn pass_took(&self, took: Duration) {
-        let count = self.words[UNTIMED].swap(0, Ordering::Relaxed);
-        self.bump(COUNTS + bucket(nanos(took)), count);
+        let count = self.last_words()[UNTIMED].swap(0, Ordering::Relaxed);
+        self.count(COUNTS + bucket(nanos(took)), count);
+    }
+
+    fn count(&self, word: usize, by: u64) {
+        let word = &self.last_words()[word];
+        word.store(word.load(Ordering::Relaxed).wrapping_add(by), Ordering::Release);
     }
 
     /// All times so far.
     #[must_use]
     pub fn times(&self) -> Times {
-        Times(std::array::from_fn(|index| self.words[COUNTS + index].load(Ordering::Acquire)))
+        Times(std::array::from_fn(|index| {
+            self.last_words()[COUNTS + index].load(Ordering::Acquire)
+        }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The books as they go to the next program of this process, and come from the one before. Pure.
 
-use super::{Arrival, Ledger, RefuseReason, Totals, Transit};
+use super::{Arrival, Ledger, RefuseReason, Totals, Transit, UNKNOWN_REASON};
 use crate::io::{Fd, Instant};
 use crate::ipc::handoff::Carried;
 use crate::ipc::manifest::{ConnectionPart, LedgerPart, WorkerPart};
@@ -13,7 +13,8 @@ impl Ledger {
         let dead = &self.dead;
         let refused = RefuseReason::ALL.iter().zip(&self.refused);
         let counters = Counter::ALL.iter().zip(&dead.counters);
-        let reasons = CloseReason::ALL.iter().zip(&dead.reasons);
+        let reasons = CloseReason::ALL.iter().map(|reason| reason.name()).zip(&dead.reasons);
+        let reasons = reasons.chain([(UNKNOWN_REASON, &dead.unknown)]);
         LedgerPart {
             accepted: self.accepted,
             refused: refused.map(|(reason, count)| (reason.name().to_owned(), *count)).collect(),
@@ -29,7 +30,7 @@ impl Ledger {
             died: dead.died,
             lost: dead.lost,
             counters: counters.map(|(counter, n)| (counter.name().to_owned(), *n)).collect(),
-            reasons: reasons.map(|(reason, n)| (reason.name().to_owned(), *n)).collect(),
+            reasons: reasons.map(|(reason, n)| (reason.to_owned(), *n)).collect(),
         }
     }
 
@@ -43,9 +44,8 @@ impl Ledger {
         }
     }
 
-    /// Books that another program saved. A counter or reason that this one does not know is
-    /// dropped; of reasons the connections are counted as cut by the death of their worker, so that
-    /// the books balance.
+    /// Books that another program saved. A counter that this one does not know is dropped; of
+    /// reasons the connections are counted as [`UNKNOWN_REASON`], so that the books balance.
     #[must_use]
     pub fn restored(part: &LedgerPart) -> Self {
         let find = |all: &[(String, u64)], name: &str| {
@@ -66,7 +66,7 @@ impl Ledger {
             *sum = find(&part.reasons, reason.name());
         }
         let all: u64 = part.reasons.iter().map(|(_, count)| count).sum();
-        dead.died += all.saturating_sub(dead.reasons.iter().sum());
+        dead.unknown = all.saturating_sub(dead.reasons.iter().sum());
         Self {
             accepted: part.accepted,
             refused: RefuseReason::ALL.map(|reason| find(&part.refused, reason.name())),
@@ -185,7 +185,8 @@ mod tests {
         let mut after = Ledger::restored(&saved);
         after.restore_transit(&part);
         let (before, after) = (report(&before, 0), report(&after, 0));
-        assert_eq!(after.cut.get("worker_died"), Some(&2));
+        assert_eq!(after.cut.get("unknown_reason"), Some(&1));
+        assert_eq!(after.cut.get("worker_died"), before.cut.get("worker_died"));
         assert_eq!((after.accepted, after.open), (before.accepted, before.open));
         assert_eq!(after.balances(), before.balances());
     }

@@ -51,16 +51,21 @@ impl Workers {
         self.lives.values().any(|life| life.state == State::Dead || life.role != Role::Incumbent)
     }
 
-    /// The table as another program saved it.
+    /// The table as another program saved it; `known`: whether a line is on the board.
     ///
     /// # Errors
     ///
     /// What does not fit together.
-    pub fn restore(&mut self, slots: &[SlotPart], workers: &[WorkerPart]) -> Result<(), String> {
+    pub fn restore(
+        &mut self,
+        slots: &[SlotPart],
+        workers: &[WorkerPart],
+        known: impl Fn(u32) -> bool,
+    ) -> Result<(), String> {
         self.lives.clear();
         for part in workers {
             let life = life(part)?;
-            if part.line >= self.lines || life.slot as usize >= slots.len() {
+            if !known(part.line) || life.slot as usize >= slots.len() {
                 return Err(format!("a worker on line {} in slot {}", part.line, part.slot));
             }
             if self.lives.insert(part.line, life).is_some() {
@@ -147,7 +152,7 @@ mod tests {
         let before = table();
         let (slots, lives) = saved(&before);
         let mut after = Workers::new(1, 9, Duration::from_secs(10), 7);
-        after.restore(&slots, &lives).unwrap();
+        after.restore(&slots, &lives, |line| line < 9).unwrap();
         assert_eq!(saved(&after), (slots, lives));
         assert_eq!(after.incumbent(0), Some(4));
         assert_eq!(after.reader(1), None, "it drains");
@@ -161,7 +166,7 @@ mod tests {
         let (mut slots, mut lives) = saved(&table());
         change(&mut slots, &mut lives);
         let mut workers = Workers::new(1, 9, Duration::from_secs(10), 7);
-        assert_eq!(workers.restore(&slots, &lives).unwrap_err(), want);
+        assert_eq!(workers.restore(&slots, &lives, |line| line < 9).unwrap_err(), want);
     }
 
     #[test]

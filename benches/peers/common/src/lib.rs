@@ -2,6 +2,9 @@
 
 mod parse;
 
+use std::cell::RefCell;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 /// The answer to `GET /`.
 pub const HELLO: &[u8] = b"Hello, World!";
 
@@ -84,9 +87,23 @@ impl Bare {
     }
 }
 
+thread_local! {
+    /// The date of this second, as every server keeps it.
+    static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+}
+
 fn answer(out: &mut Vec<u8>, body: &[u8], close: bool) {
     let connection = if close { "Connection: close\r\n" } else { "" };
-    out.extend_from_slice(b"HTTP/1.1 200 OK\r\nServer: x\r\nDate: Tue, 24 Nov 2026 12:00:00 GMT\r\nContent-Type: text/plain\r\nContent-Length: ");
+    out.extend_from_slice(b"HTTP/1.1 200 OK\r\nServer: x\r\nDate: ");
+    DATE.with_borrow_mut(|(second, text)| {
+        let now = SystemTime::now();
+        let this = now.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        if this != *second {
+            (*second, *text) = (this, httpdate::fmt_http_date(now));
+        }
+        out.extend_from_slice(text.as_bytes());
+    });
+    out.extend_from_slice(b"\r\nContent-Type: text/plain\r\nContent-Length: ");
     out.extend_from_slice(body.len().to_string().as_bytes());
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(connection.as_bytes());

@@ -3,19 +3,55 @@
 use crate::peers::{FLOOR, OURS};
 use crate::scenario::{Sample, Scenario};
 
-/// All rounds of one server in one scenario; `Err`: why there are none.
+/// All rounds of one server in one scenario.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
-    pub(crate) samples: Result<Vec<Sample>, String>,
+    pub(crate) samples: Vec<Sample>,
+    /// Why it is not asked.
+    pub(crate) refused: Option<&'static str>,
+    /// Rounds that gave no figures.
+    pub(crate) failures: Vec<String>,
 }
 
-/// What is shown of a server; of all but the rate, less is better.
-const COLUMNS: [(&str, fn(&Sample) -> f64, bool); 5] = [
-    ("CPU µs/request", |sample| sample.cpu, false),
-    ("requests/s", |sample| sample.rate, true),
-    ("p50 µs", |sample| sample.p50, false),
-    ("p99 µs", |sample| sample.p99, false),
-    ("memory MiB", |sample| sample.memory as f64 / f64::from(1 << 20), false),
+impl Row {
+    /// What there is against its figures, or instead of them.
+    fn note(&self) -> String {
+        let mut reasons: Vec<&str> = self.samples.iter().flat_map(|s| s.reasons.clone()).collect();
+        let count = reasons.len();
+        reasons.sort_unstable();
+        reasons.dedup();
+        let mut parts: Vec<String> = self.refused.map(str::to_owned).into_iter().collect();
+        parts.extend((count > 0).then(|| format!("{} ({count})", reasons.join(" "))));
+        let first_line = |why: &String| format!("failed in {}", why.lines().next().unwrap_or(""));
+        parts.extend(self.failures.iter().map(first_line));
+        parts.join("; ")
+    }
+
+    /// In at least one round the client was the limit, or late.
+    fn client_was_limit(&self) -> bool {
+        self.samples.iter().any(|sample| !sample.reasons.is_empty())
+    }
+}
+
+/// What is shown of a server.
+struct Column {
+    name: &'static str,
+    of: fn(&Sample) -> f64,
+    more_is_better: bool,
+    /// It says nothing of a server when the client was the limit.
+    by_the_client: bool,
+}
+
+const fn column(name: &'static str, by_the_client: bool, of: fn(&Sample) -> f64) -> Column {
+    Column { name, of, more_is_better: false, by_the_client }
+}
+
+const COLUMNS: [Column; 5] = [
+    column("CPU µs/request", false, |sample| sample.cpu),
+    Column { more_is_better: true, ..column("requests/s", true, |sample| sample.rate) },
+    column("p50 µs", true, |sample| sample.p50),
+    column("p99 µs", true, |sample| sample.p99),
+    column("memory MiB", false, |sample| sample.memory as f64 / f64::from(1 << 20)),
 ];
 
 /// Median, least and most.
@@ -30,54 +66,51 @@ pub(crate) fn table(scenario: &Scenario, rows: &[Row]) -> String {
     let mut text = format!("## {}\n\n{}.\n\n", scenario.name, scenario.about);
     text += "| server | CPU µs/request | min–max | × floor | requests/s | min–max | p50 µs | p99 µs \
              | memory MiB | client CPU µs | |\n|---|---|---|---|---|---|---|---|---|---|---|\n";
-    let cpu = |row: &Row| row.samples.as_ref().ok().map(|all| spread(all.iter().map(|s| s.cpu)).0);
+    let cpu = |row: &Row| {
+        (!row.samples.is_empty()).then(|| spread(row.samples.iter().map(|sample| sample.cpu)).0)
+    };
     let floor = rows.iter().find(|row| row.name == FLOOR).and_then(cpu);
     for row in rows {
-        let samples = match &row.samples {
-            Ok(samples) => samples,
-            Err(why) => {
-                let why = why.lines().next().unwrap_or_default();
-                text += &format!("| {} | – | – | – | – | – | – | – | – | – | {why} |\n", row.name);
-                continue;
-            }
-        };
-        let of = |column: fn(&Sample) -> f64| spread(samples.iter().map(column));
+        let note = row.note();
+        if row.samples.is_empty() {
+            text += &format!("| {} | – | – | – | – | – | – | – | – | – | {note} |\n", row.name);
+            continue;
+        }
+        let of = |column: fn(&Sample) -> f64| spread(row.samples.iter().map(column));
         let (cpu, least, most) = of(|sample| sample.cpu);
         let (rate, slowest, fastest) = of(|sample| sample.rate);
         let ratio = floor.map_or("–".to_owned(), |floor| format!("{:.2}", cpu / floor));
-        let mut reasons: Vec<&str> = samples.iter().flat_map(|s| s.reasons.clone()).collect();
-        let count = reasons.len();
-        reasons.sort_unstable();
-        reasons.dedup();
-        let note =
-            if count == 0 { String::new() } else { format!("{} ({count})", reasons.join(" ")) };
         text += &format!(
             "| {} | {cpu:.2} | {least:.2}–{most:.2} | {ratio} | {rate:.0} | {slowest:.0}–{fastest:.0} \
              | {:.0} | {:.0} | {:.1} | {:.2} | {note} |\n",
             row.name,
-            of(COLUMNS[2].1).0,
-            of(COLUMNS[3].1).0,
-            of(COLUMNS[4].1).0,
+            of(COLUMNS[2].of).0,
+            of(COLUMNS[3].of).0,
+            of(COLUMNS[4].of).0,
             of(|sample| sample.client_cpu).0,
         );
     }
     text + "\n"
 }
 
-/// Where a peer's median is better than ours by more than both spreads.
+/// Where a peer's median is better than ours by more than both spreads. Where the client was the
+/// limit of either, its figures are not held against each other.
 pub(crate) fn better(scenario: &Scenario, rows: &[Row]) -> String {
-    let samples =
-        |row: &Row| row.samples.as_ref().ok().filter(|samples| !samples.is_empty()).is_some();
-    let Some(ours) = rows.iter().find(|row| row.name == OURS && samples(row)) else {
+    let has_figures = |row: &&Row| !row.samples.is_empty();
+    let Some(ours) = rows.iter().filter(has_figures).find(|row| row.name == OURS) else {
         return String::new();
     };
     let mut text = String::new();
-    for row in rows.iter().filter(|row| row.name != FLOOR && !row.name.starts_with(OURS)) {
-        let (Ok(own), Ok(theirs)) = (&ours.samples, &row.samples) else { continue };
+    let others = rows.iter().filter(|row| row.name != FLOOR && !row.name.starts_with(OURS));
+    for row in others.filter(has_figures) {
+        let limited = ours.client_was_limit() || row.client_was_limit();
         let mut words = Vec::new();
-        for (name, column, more_is_better) in COLUMNS {
-            let (own, least, most) = spread(own.iter().map(column));
-            let (median, low, high) = spread(theirs.iter().map(column));
+        for Column { name, of, more_is_better, by_the_client } in COLUMNS {
+            if by_the_client && limited {
+                continue;
+            }
+            let (own, least, most) = spread(ours.samples.iter().map(of));
+            let (median, low, high) = spread(row.samples.iter().map(of));
             if if more_is_better { low > most } else { high < least } {
                 let part = 100.0 * (median / own - 1.0);
                 words.push(format!("{name} {part:+.0} %"));
@@ -93,16 +126,13 @@ pub(crate) fn better(scenario: &Scenario, rows: &[Row]) -> String {
 pub(crate) fn raw(scenario: &Scenario, rows: &[Row]) -> String {
     let mut text = String::new();
     for row in rows {
-        match &row.samples {
-            Err(why) => text += &format!("{}, {}: {why}\n", scenario.name, row.name),
-            Ok(samples) => {
-                for (name, column, _) in COLUMNS {
-                    let values: Vec<String> =
-                        samples.iter().map(|sample| format!("{:.2}", column(sample))).collect();
-                    text +=
-                        &format!("{}, {}, {name}: {}\n", scenario.name, row.name, values.join(" "));
-                }
-            }
+        let head = format!("{}, {}", scenario.name, row.name);
+        let why = row.refused.into_iter().chain(row.failures.iter().map(String::as_str));
+        why.for_each(|why| text += &format!("{head}: {why}\n"));
+        for Column { name, of, .. } in COLUMNS.iter().filter(|_| !row.samples.is_empty()) {
+            let values: Vec<String> =
+                row.samples.iter().map(|sample| format!("{:.2}", of(sample))).collect();
+            text += &format!("{head}, {name}: {}\n", values.join(" "));
         }
     }
     text

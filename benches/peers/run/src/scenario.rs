@@ -2,7 +2,7 @@
 
 use crate::peers::Peer;
 use ringfort::load::{
-    Arrivals, Expect, ExpectBody, Pace, Plan, Reason, Report, Server, Template, Tree,
+    Arrivals, Expect, ExpectBody, Go, Pace, Plan, Reason, Report, Server, Template, Tree,
 };
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -171,8 +171,8 @@ impl Scenario {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = port.map_err(|error| error.to_string())?.port();
         let words = peer.words(scratch, port, self.defer)?;
-        let server =
-            Server::command(&words, port, &[SERVER_CPU]).map_err(|error| error.to_string())?;
+        let server = Server::command(&words, port, &[SERVER_CPU], &mut || Go::On)
+            .map_err(|error| error.to_string())?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let want = self.want(peer);
         let got = ask(address, self.path(), &self.body())
