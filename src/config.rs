@@ -18,7 +18,7 @@ use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use value::{Value, bounded};
+use value::{DAY, KIB, MIB, MILLI, Value, YEAR, bounded, secs};
 use weights::{WEIGHT_MAX, show_weights, weight, wrong_weights};
 
 /// What is wrong with a setting.
@@ -176,16 +176,6 @@ macro_rules! options {
 /// The typed setters of a [`Config`]: `config.setters().head_timeout(…)?.backlog(…)?`.
 #[derive(Debug)]
 pub struct Setters<'a>(&'a mut Config);
-
-const fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-const DAY: Duration = secs(86_400);
-const YEAR: Duration = secs(365 * 86_400);
-const MILLI: Duration = Duration::from_millis(1);
-const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
 
 options! {
     /// How many workers; 0: one per CPU that this process may use (affinity and cgroup quota). 0 to

@@ -488,37 +488,31 @@ pub trait Processes {
     /// What a worker (by its number: it is not reaped) does now. `None`: the kernel does not say.
     fn usage(&mut self, pid: u32) -> Option<Usage>;
     /// Where in the kernel a worker is; empty: nowhere, or the kernel does not say.
-    fn place(&mut self, pid: u32) -> String {
-        let _ = pid;
+    fn place(&mut self, _pid: u32) -> String {
         String::new()
     }
     /// Connections of a worker on which nobody has read or written a byte, accepted on one of these
     /// ports, and `most` of them: copies, each with its port.
     fn untouched(
         &mut self,
-        pid: u32,
-        pidfd: &Fd,
-        ports: &[u16],
-        most: usize,
+        _pid: u32,
+        _pidfd: &Fd,
+        _ports: &[u16],
+        _most: usize,
     ) -> Result<Vec<(u16, Fd)>, Errno> {
-        let _ = (pid, pidfd, ports, most);
         Ok(Vec::new())
     }
     /// Whether that is still so.
-    fn is_untouched(&mut self, fd: &Fd) -> bool {
-        let _ = fd;
+    fn is_untouched(&mut self, _fd: &Fd) -> bool {
         false
     }
     /// Where to read what a worker that was just spawned writes to standard error; `None`: it
     /// writes to ours.
-    fn stderr(&mut self, pid: u32) -> Option<Fd> {
-        let _ = pid;
+    fn stderr(&mut self, _pid: u32) -> Option<Fd> {
         None
     }
     /// Writes to our standard error, as far as that takes it at once.
-    fn pass_on(&mut self, bytes: &[u8]) {
-        let _ = bytes;
-    }
+    fn pass_on(&mut self, _bytes: &[u8]) {}
     /// Whether arrivals wait in a listener's queue (poll(2), without waiting).
     fn has_arrivals(&mut self, listener: &Fd) -> bool;
     /// Which user is at the other end of a Unix socket (SO_PEERCRED); `None`: nobody can say.
