@@ -133,7 +133,7 @@ impl Operators {
         &mut self,
         addresses: &[Address],
         descriptors: (u64, u64),
-        upgradable: bool,
+        (upgradable, earlier): (bool, bool),
     ) -> Parts {
         Parts {
             doors: std::mem::take(&mut self.doors),
@@ -141,6 +141,7 @@ impl Operators {
             addresses: addresses.iter().map(Address::to_string).collect(),
             descriptors,
             upgradable,
+            earlier,
         }
     }
 

@@ -49,6 +49,7 @@ impl<I: Io + Processes> Master<I> {
         let process = fresh(child, generation, reads, connections_max);
         self.processes.insert(line, process);
         self.receive(line);
+        self.open_words(line);
         if let Some(mail) = mail {
             self.open_post(line, mail);
         }
