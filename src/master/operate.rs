@@ -172,7 +172,7 @@ impl<I: Io + Processes> Master<I> {
         match command {
             Command::Reload => self.begin_reload(askers, now),
             Command::Rollback => self.begin_rollback(askers, now),
-            Command::SetMode(mode) => self.begin_mode(mode, askers, now),
+            Command::SetMode(mode) => self.change_mode(mode, askers, now),
             Command::Upgrade => self.begin_upgrade(false, askers, now),
             Command::Recycle(slot) => self.begin_recycle(slot, askers, now),
             Command::ScaleBy(by) => {
@@ -241,11 +241,15 @@ impl<I: Io + Processes> Master<I> {
             let why = format!("workers_max allows {max} workers");
             return self.conclude(askers, &Answer::failed("scale", why));
         }
+        let active: Vec<u32> = self.workers.active().collect();
+        let change = Change::new(&active, target);
+        if let Some(why) = self.no_room_to_fill(&change.fill) {
+            let why = format!("{why}, not for {target}; nothing has changed");
+            return self.conclude(askers, &Answer::failed("scale", why));
+        }
         if target > 0 {
             self.ops.drained = None;
         }
-        let active: Vec<u32> = self.workers.active().collect();
-        let change = Change::new(&active, target);
         for slot in change.park {
             if let Some(line) = self.workers.park(slot) {
                 self.drain_worker(line, now);

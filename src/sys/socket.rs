@@ -30,7 +30,7 @@ pub struct Options {
 /// shows up as `::ffff:…`.
 ///
 /// Unix: a socket file that nobody listens on any more is replaced; one that answers is left alone
-/// (`EADDRINUSE`), and so is any other kind of file.
+/// (`EADDRINUSE`), and so is any other kind of file (`ENOTSOCK`).
 ///
 /// # Errors
 ///
@@ -127,7 +127,7 @@ fn remove_stale(path: &Path, name: &Name) -> Result<(), Failed> {
     let Ok(meta) = std::fs::symlink_metadata(path) else { return Ok(()) };
     let in_use = Failed { step: "bind", number: libc::EADDRINUSE };
     if !std::os::unix::fs::FileTypeExt::is_socket(&meta.file_type()) {
-        return Err(in_use);
+        return Err(Failed { step: "the path is there and no socket", number: libc::ENOTSOCK });
     }
     let probe = socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_NONBLOCK)?;
     let answer = connect(&probe, name);

@@ -407,3 +407,46 @@ fn a_lame_duck_is_not_ready_and_serves() {
     let report = end(&mut stage);
     assert_eq!((report.accepted, report.served), (1, 1));
 }
+
+#[test]
+fn more_workers_than_descriptors_are_refused_before_anything_is_touched() {
+    let mut stage = Stage::ready(Mode::Shared, 2, &[]);
+    let open = stage.open();
+    // A worker takes three: its channel, its pidfd, a listener.
+    stage.kernel.borrow_mut().fds_max = open + FDS_SPARE + 7;
+    let refused = ask(&mut stage, 1, Command::ScaleTo(8));
+    let [(1, Answer { ok: false, code: 1, text, .. })] = &refused[..] else {
+        panic!("{refused:?}")
+    };
+    assert!(text.contains("suffice for 4 workers, not for 8; nothing has changed"), "{text}");
+    assert_eq!((stage.open(), stage.processes()), (open, 2));
+    assert_eq!(ask(&mut stage, 2, Command::ScaleTo(4)), []);
+    assert_eq!((stage.open(), stage.processes()), (open + 6, 4));
+}
+
+#[test]
+fn no_listener_is_made_when_its_worker_could_not_be_forked() {
+    let mut stage = Stage::ready(Mode::Shared, 1, &[]);
+    assert_eq!(ask(&mut stage, 1, Command::ScaleTo(2)), []);
+    let queues = stage.kernel.borrow().queues.len();
+    // The slot is new, and descriptors run out between the answer and the fork.
+    let now = stage.kernel.borrow().now;
+    let epoch = stage.master.ops.epochs.current();
+    stage.kernel.borrow_mut().fds_max = stage.open() + 3;
+    stage.master.workers.unpark(2, epoch, now);
+    stage.settle();
+    assert_eq!(stage.kernel.borrow().queues.len(), queues, "nobody would read it");
+    let log = stage.log().join("\n");
+    assert!(log.contains("slot=2"), "{log}");
+}
+
+#[test]
+fn a_mode_whose_listeners_have_no_descriptors_is_refused() {
+    let mut stage = Stage::ready(Mode::Centralized, 2, &[]);
+    let open = stage.open();
+    stage.kernel.borrow_mut().fds_max = open + FDS_SPARE;
+    let refused = ask(&mut stage, 1, Command::SetMode(config::Mode::Shared));
+    let [(1, Answer { ok: false, text, .. })] = &refused[..] else { panic!("{refused:?}") };
+    assert!(text.contains("RLIMIT_NOFILE"), "{text}");
+    assert_eq!((stage.open(), stage.processes()), (open, 2));
+}

@@ -434,6 +434,9 @@ impl Processes for World {
 
     fn listen(&mut self, _: u16) -> Result<Fd, Errno> {
         let mut kernel = self.0.borrow_mut();
+        if kernel.open.len() >= kernel.fds_max {
+            return Err(Errno::NoFds);
+        }
         let fd = kernel.fd();
         kernel.queues.insert(fd.raw(), VecDeque::new());
         Ok(fd)
