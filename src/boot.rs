@@ -28,7 +28,7 @@ use crate::signals::SignalManager;
 use crate::sys::errno::Failed;
 use crate::sys::ring::{Ring, RingSettings};
 use crate::sys::socket::{self, FileId, Options};
-use crate::sys::{clock, file, probe, process, scm, shm, signal};
+use crate::sys::{clock, file, parent, probe, process, scm, shm, signal};
 use crate::system::SystemInfo;
 use crate::worker;
 use opened::Opened;
@@ -64,6 +64,9 @@ const LINES_PER_SLOT: u32 = 5;
 /// Up to how many workers a small pool can be scaled when nobody says.
 const WORKERS_MAX: u32 = 16;
 
+/// A worker that looks ends by itself.
+const _: () = assert!(parent::GRACE.as_millis() > worker::drain::ORPHAN.as_millis());
+
 /// The budget of an idle connection (README, "Limits"): its slot holds everything.
 const _: () = assert!(worker::slot_bytes::<Http<fn(&Request<'_>, &mut Response)>>() <= 256);
 
@@ -98,13 +101,13 @@ fn serve<E: fmt::Display>(
     let descriptors = fit_descriptors(&mut config)?;
     probe::check(config.connections_max() + SPARE_FDS)?;
     let Recommendation { mode: first_mode, reason: mode_reason } = recommended(&config, &system);
-    let upgradable = hooks.upgradable;
     let build = hooks.build.take().unwrap_or_default();
     let mut opened = match &mut before {
         Some(before) => Opened::taken_over(before, &config, workers, build)?,
         None => Opened::fresh(&config, hooks.control.take(), first_mode, workers, build)?,
     };
     let before = before.as_ref();
+    let programs = (hooks.upgradable, before.is_some_and(|b| b.shell.program.is_some()));
     let mode = before.map_or(first_mode, |before| upgrade::mode(before, first_mode));
     let descriptors = (before.map_or(descriptors.0, |b| b.shell.nofile), descriptors.1);
     let next = opened.next(&config, descriptors.0, workers, first_mode)?;
@@ -129,11 +132,12 @@ fn serve<E: fmt::Display>(
         next: Some(Rc::clone(&next)),
     };
     ring.set_launch(launch(launching, factory, hooks.reload.take(), hooks.calls.clone())?);
+    ring.capture(config.capture_stderr());
     ring.set_listen(listen(opened.bound.addresses.clone(), &config));
     ring.set_replace(Box::new(move |core| next.replace(core)));
     let mail = hooks.mail.take();
     let mut parts = opened.parts(&config, hooks, workers, mode)?;
-    parts.admin = opened.operators.parts(&opened.bound.addresses, descriptors, upgradable);
+    parts.admin = opened.operators.parts(&opened.bound.addresses, descriptors, programs);
     let mut master = Master::new(ring, parts, &config);
     if let Some(before) = before {
         let resized = Some(workers).filter(|workers| *workers != before.shell.workers);
@@ -363,9 +367,14 @@ fn launch<E: fmt::Display>(
     }))
 }
 
-/// The kernel tells this worker that its master has died: by this signal.
+/// The kernel tells this worker that its master has died, by this signal; in the end by KILL.
 fn go_with(master: u32, signal: Signal) -> Result<(), String> {
-    match process::die_with(master, signal) {
+    // What is to end on TERM may not come to look.
+    let asked = match signal {
+        Signal::Term => parent::drain_with(master),
+        Signal::Abort | Signal::Kill => process::die_with(master, signal),
+    };
+    match asked {
         Ok(true) => Ok(()),
         Ok(false) => Err("the master is gone".to_owned()),
         Err(failed) => Err(failed.error("signals").to_string()),

@@ -41,4 +41,6 @@ pub struct Parts {
     pub descriptors: (u64, u64),
     /// Whether the process can become another program.
     pub upgradable: bool,
+    /// Whether it was one before, which can come back.
+    pub earlier: bool,
 }

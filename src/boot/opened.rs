@@ -22,6 +22,8 @@ pub(super) struct Opened {
     /// What the board counts, as it is told to the next program.
     called: Names,
     elders: Vec<ElderPart>,
+    /// The program before this one, if it became this.
+    earlier: Option<Fd>,
     signals: Fd,
     before: Mask,
 }
@@ -39,8 +41,8 @@ impl Opened {
         let (memory, board) = new_board(workers_max(config, workers), &build)?;
         let (signals, before) =
             signal::open(&MASTER_SIGNALS).map_err(|failed| failed.error("signals"))?;
-        let (called, elders) = (build.called, Vec::new());
-        Ok(Self { operators, bound, memory, board, called, elders, signals, before })
+        let (called, elders, earlier) = (build.called, Vec::new(), None);
+        Ok(Self { operators, bound, memory, board, called, elders, earlier, signals, before })
     }
 
     /// As the program before left it. If its board counts something else than ours, that is for its
@@ -77,12 +79,13 @@ impl Opened {
         let operators = Operators::taken_over(shell);
         let before = upgrade::blocked(shell)?;
         let (called, elders) = (build.called, shell.elders.clone());
-        Ok(Self { operators, bound, memory, board, called, elders, signals, before })
+        let earlier = shell.program.map(Fd::new);
+        Ok(Self { operators, bound, memory, board, called, elders, earlier, signals, before })
     }
 
     /// How all of it goes to the next program.
     pub(super) fn next(
-        &self,
+        &mut self,
         config: &Config,
         nofile: u64,
         workers: u32,
@@ -93,7 +96,7 @@ impl Opened {
         let boards = (BoardPart { fd, lines, counters, reasons }, self.elders.clone());
         let facts = (&self.before, nofile, workers, mode);
         let shell = upgrade::shell(config, &self.bound, &self.operators, boards, facts);
-        Next::new(shell, self.before.clone())
+        Next::new(shell, self.before.clone(), self.earlier.take())
     }
 
     /// What the master gets of it, but for what is its operators'.

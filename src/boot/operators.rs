@@ -127,7 +127,7 @@ impl Operators {
         &mut self,
         addresses: &[Address],
         descriptors: (u64, u64),
-        upgradable: bool,
+        (upgradable, earlier): (bool, bool),
     ) -> Parts {
         Parts {
             doors: std::mem::take(&mut self.doors),
@@ -135,6 +135,7 @@ impl Operators {
             addresses: addresses.iter().map(Address::to_string).collect(),
             descriptors,
             upgradable,
+            earlier,
         }
     }
 
