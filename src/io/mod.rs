@@ -282,9 +282,11 @@ pub trait Io {
     fn recycle(&mut self, buf: Buf);
     /// What a finished operation owned. Call once, at its last completion.
     fn reclaim(&mut self, token: Token) -> Option<Owned>;
-    /// Takes one arrival from a listener without waiting (accept4). `Errno::Again`: there is none.
+    /// Takes one arrival from a listener without waiting (accept4). `Errno::Again`: there is none;
+    /// `Errno::Gone`: it was shut down, here or in another process, and listens no more.
     fn accept(&mut self, listener: &Fd) -> Result<Fd, Errno>;
-    /// Ends one or both halves at once (shutdown(2), directly).
+    /// Ends one or both halves at once (shutdown(2), directly). A listener listens no more then,
+    /// whoever holds it: what is in its queue is reset, and who comes is refused.
     fn shutdown(&mut self, fd: &Fd, half: Half);
     /// Closes a descriptor (close(2), directly).
     fn close(&mut self, fd: Fd);
@@ -475,6 +477,9 @@ pub trait Processes {
     fn spare(&mut self) -> Result<Fd, Errno>;
     /// One more listener in the group of this address, by index into the pool's addresses.
     fn listen(&mut self, address: u16) -> Result<Fd, Errno>;
+    /// Nobody joins this listener's queue any more, whoever holds it; those in it can be accepted.
+    /// Who comes is refused, at the latest when the listener is shut down.
+    fn hold_arrivals(&mut self, listener: &Fd);
     /// Two ends of a new connection: ours, and one to be handed to a worker.
     fn pair(&mut self) -> Result<(Fd, Fd), Errno>;
     /// Bytes of memory that a worker (by its number: it is not reaped) has resident; `shared_out`:

@@ -205,13 +205,12 @@ pub fn peer(fd: &Fd) -> Peer {
     }
 }
 
-/// Takes one arrival, close-on-exec. It is in blocking mode, although its listener is not: the
-/// ring sends and receives with MSG_DONTWAIT or waits by itself, and the flag would cost nothing
-/// but surprise (a ring answers EAGAIN on a non-blocking socket where it would have waited).
+/// Takes one arrival, close-on-exec. It is in blocking mode, although its listener is not: a ring
+/// answers EAGAIN on a non-blocking socket where it would have waited.
 ///
 /// # Errors
 ///
-/// [`Errno::Again`]: there is none now.
+/// [`Errno::Again`]: there is none now. [`Errno::Gone`]: the listener was shut down.
 pub fn accept(listener: &Fd) -> Result<Fd, Errno> {
     // SAFETY: null for "tell me no address" is allowed.
     let fd = check(unsafe {
@@ -221,8 +220,9 @@ pub fn accept(listener: &Fd) -> Result<Fd, Errno> {
             std::ptr::null_mut(),
             libc::SOCK_CLOEXEC,
         )
-    })?;
-    Ok(Fd::new(fd))
+    });
+    let listens_no_more = Err(Errno::Other(libc::EINVAL));
+    if fd == listens_no_more { Err(Errno::Gone) } else { fd.map(Fd::new) }
 }
 
 /// Ends one or both halves. A connection that is already gone is no error.

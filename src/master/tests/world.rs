@@ -442,6 +442,10 @@ impl Processes for World {
         Ok(fd)
     }
 
+    fn hold_arrivals(&mut self, listener: &Fd) {
+        assert!(self.0.borrow().open.contains(&listener.raw()));
+    }
+
     fn pair(&mut self) -> Result<(Fd, Fd), Errno> {
         let mut kernel = self.0.borrow_mut();
         let (ours, theirs) = (kernel.fd(), kernel.fd());
