@@ -10,7 +10,7 @@ use ringfort::http::body::{Body, BodyLimits};
 use ringfort::http::date::Date;
 use ringfort::http::head::{self, Framing, HeadLimits, Storage};
 use ringfort::http::{Http, Request, Response};
-use ringfort::io::{Fd, Instant, Kind, Token};
+use ringfort::io::{Fd, Instant, Kind, Peer, Token};
 use ringfort::ipc::board::Line;
 use ringfort::ipc::handoff::Handoff;
 use ringfort::protocol::{Cx, Out, Protocol};
@@ -119,7 +119,7 @@ fn exchanges(criterion: &mut Criterion) {
                 buffer.clear();
                 let out = Out::new(&mut buffer, &mut body, 0, 1 << 20);
                 let token = Token::new(Kind::Recv, 0, 0);
-                let mut cx = Cx { now, out, stats: &stats, token, fd: &fd, lookup: |_| None };
+                let mut cx = Cx { now, out, stats: &stats, token, fd: &fd, lookup: |_| Peer::Gone };
                 let next = http.receive(&mut connection, black_box(bytes.as_bytes()), &mut cx);
                 assert!(next.close.is_none(), "served, and open");
                 buffer.len()

@@ -132,6 +132,7 @@ fn serve<E: fmt::Display>(
         next: Some(Rc::clone(&next)),
     };
     ring.set_launch(launch(launching, factory, hooks.reload.take(), hooks.calls.clone())?);
+    ring.capture(config.capture_stderr());
     ring.set_listen(listen(opened.bound.addresses.clone(), &config));
     ring.set_replace(Box::new(move |core| next.replace(core)));
     let mail = hooks.mail.take();

@@ -241,6 +241,10 @@ options! {
     requests_max: u64 = 0, 0, 1 << 40;
     /// Whether a connection may carry more than one request.
     keep_alive: bool = true, false, true;
+    /// Whether a client that has ended its side of the connection still gets what an async handler
+    /// owes it. If not, it is taken for gone and its future dropped: one that closes looks the same
+    /// until it is written to. All other handlers, loops and tickets answer it in any case.
+    half_close: bool = false, false, true;
     /// How long a drain may take; after: cut.
     drain_timeout: Duration = secs(30), Duration::ZERO, DAY;
     /// How long a pool that was told to drain still accepts, while it says that it is not ready:
@@ -255,6 +259,12 @@ options! {
     canary_workers: u64 = 0, 0, 1024;
     /// How long that trial takes.
     canary_time: Duration = secs(10), MILLI, secs(3600);
+    /// How long the answers of those on trial may take, all but one of a hundred (p99), from the
+    /// whole request to the head of its answer; longer: they are refused. 0: any time.
+    canary_p99: Duration = Duration::ZERO, Duration::ZERO, DAY;
+    /// How many times as long as those of the old workers, which serve at the same time, and 10 ms
+    /// at least; 0: any. 0 to 1000.
+    canary_slowdown: u64 = 3, 0, 1000;
     /// After how many requests a worker is replaced by a new one; each life draws up to a fifth
     /// more. 0: never.
     recycle_requests: u64 = 0, 0, 1 << 40;
@@ -287,9 +297,9 @@ options! {
     /// How long the kernel holds a silent client back before we accept it (TCP_DEFER_ACCEPT), in
     /// whole seconds; 0: not at all.
     defer_accept: Duration = Duration::ZERO, Duration::ZERO, secs(60);
-    /// Requests that a client (an address, or a /64 of IPv6) may make in any `rate_window`, over
-    /// all workers; above: 429 with Retry-After. 0: any. Costs 8 bytes of shared memory times
-    /// `rate_clients`.
+    /// Requests that a client (an address, or a /64 of IPv6; all of a Unix socket together, unless
+    /// `trusted_proxies` names `unix`) may make in any `rate_window`, over all workers; above: 429
+    /// with Retry-After. 0: any. Costs 8 bytes of shared memory times `rate_clients`.
     rate_limit: u64 = 0, 0, 100_000;
     /// The window of `rate_limit`.
     rate_window: Duration = secs(60), MILLI, DAY;
@@ -299,6 +309,11 @@ options! {
     /// Whether workers and what they start may never gain privileges by running a program
     /// (PR_SET_NO_NEW_PRIVS): set-user-id programs such as sudo then do not work for them.
     no_new_privs: bool = true, false, true;
+    /// Whether the master reads what workers write to standard error, passes it on to its own and
+    /// keeps the last 16 lines of each for its end. It is no terminal to them then, what the
+    /// master's does not take at once is lost, and a worker waits that writes 1 MiB while the
+    /// master is stopped.
+    capture_stderr: bool = false, false, true;
     /// Whether USR2 to the master upgrades the program; if not, it is the application's.
     usr2_upgrade: bool = false, false, true;
     /// Whether each worker stays on one CPU: that of its slot, of those that the master may use.
@@ -401,7 +416,8 @@ impl Config {
         Ok(())
     }
 
-    /// Whose `X-Forwarded-For` is believed.
+    /// Whose `X-Forwarded-For` is believed; [`Network::UNIX`] is whoever connects over a Unix
+    /// socket.
     #[must_use]
     pub fn trusted_proxies(&self) -> &[Network] {
         &self.trusted_proxies
@@ -458,7 +474,7 @@ impl Config {
                 let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
                 let networks: Result<_, ()> = names.map(str::parse).collect();
                 self.trusted_proxies = networks.map_err(|()| {
-                    wrong("addresses and networks such as 10.0.0.0/8,::1, nothing after the prefix")
+                    wrong("networks such as 10.0.0.0/8,::1, nothing after the prefix; or unix")
                 })?;
             }
             ("access_log", path) => {

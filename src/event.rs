@@ -3,6 +3,7 @@
 use crate::io::{Errno, Exit};
 use crate::master::Report;
 use crate::master::ends::EndReason;
+use crate::master::picture::Picture;
 use crate::master::recycle::Cause;
 use std::fmt;
 use std::time::Duration;
@@ -84,7 +85,7 @@ impl fmt::Display for ChannelFault {
 }
 
 /// What becomes of a worker that hangs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hang {
     /// Others serve what it has not begun.
     Late {
@@ -94,29 +95,24 @@ pub enum Hang {
     /// It turns again.
     Back,
     /// It goes on hanging: what is known of it. Next it is aborted, then killed.
-    Known {
-        /// What the kernel says that it does.
-        state: &'static str,
-        /// For how long it has been on a CPU.
-        cpu: Duration,
-        /// Its connections.
-        open: u64,
-        /// Its requests that are not answered.
-        active: u64,
-    },
+    Known(Box<Picture>),
     /// It was sent ABRT, for a core dump.
-    Aborted,
+    Aborted {
+        /// How many connections it had not begun and others get when it is dead, or why they cannot
+        /// be taken from it.
+        taken: Result<u64, Errno>,
+    },
 }
 
 impl Hang {
     /// As part of a sentence.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub const fn name(&self) -> &'static str {
         match self {
             Self::Late { .. } => "is late",
             Self::Back => "turns again",
-            Self::Known { .. } => "hangs",
-            Self::Aborted => "aborted",
+            Self::Known(_) => "hangs",
+            Self::Aborted { .. } => "aborted",
         }
     }
 }
@@ -125,10 +121,12 @@ impl fmt::Display for Hang {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Late { rescued } => write!(f, ": given to others: {rescued}"),
-            Self::Known { state, cpu, open, active } => {
-                write!(f, " {state}, cpu={cpu:?} open={open} active={active}")
+            Self::Known(picture) => write!(f, " {picture}"),
+            Self::Aborted { taken: Ok(count) } => write!(f, ": not begun, for others: {count}"),
+            Self::Aborted { taken: Err(errno) } => {
+                write!(f, ": what it has not begun cannot be taken from it: {errno}")
             }
-            Self::Back | Self::Aborted => Ok(()),
+            Self::Back => Ok(()),
         }
     }
 }
@@ -188,6 +186,15 @@ pub enum Event {
         pid: u32,
         /// Where and why.
         panic: String,
+    },
+    /// What a worker that ended by itself wrote last to standard error.
+    LastLines {
+        /// Which slot it filled.
+        slot: u32,
+        /// Its process.
+        pid: u32,
+        /// The last lines.
+        lines: Vec<String>,
     },
     /// A worker ended before it was ready.
     WorkerBootFailed {
@@ -374,6 +381,7 @@ impl Event {
             | Self::BackOff { .. }
             | Self::WorkerShort { .. }
             | Self::LastPanic { .. }
+            | Self::LastLines { .. }
             | Self::Refused { .. }
             | Self::SignalIgnored { .. }
             | Self::Stopping
@@ -383,7 +391,7 @@ impl Event {
             | Self::SpawnRefused { .. } => Level::Warn,
             Self::WorkerBootFailed { .. }
             | Self::WorkerKilled { .. }
-            | Self::WorkerHang { hang: Hang::Known { .. } | Hang::Aborted, .. }
+            | Self::WorkerHang { hang: Hang::Known(_) | Hang::Aborted { .. }, .. }
             | Self::OutOfFds { .. }
             | Self::AcceptFailed { .. }
             | Self::ChannelBroken { .. }
@@ -429,6 +437,13 @@ impl fmt::Display for Event {
             }
             Self::LastPanic { slot, pid, panic } => {
                 write!(f, "its last panic: slot={slot} pid={pid}: {}", panic.escape_debug())
+            }
+            Self::LastLines { slot, pid, lines } => {
+                write!(
+                    f,
+                    "its last lines: slot={slot} pid={pid}: {}",
+                    lines.join("\n").escape_debug()
+                )
             }
             Self::WorkerBootFailed { slot, reason } => {
                 write!(f, "worker did not come up: slot={slot}: {}", reason.escape_debug())
@@ -521,7 +536,7 @@ mod tests {
             slot: 0,
             pid: 1,
             exit,
-            reason: EndReason::new(exit, asked, None, false),
+            reason: EndReason::new(exit, asked, None, None, false),
             uptime: Duration::from_secs(1),
             open: 0,
             asked,

@@ -7,14 +7,13 @@ use crate::error::{Error, ErrorKind};
 use crate::io::{Address, Exit, Fd};
 use crate::pool::Started;
 use crate::sys::{clock, owned, process, socket};
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long the master may take over a command that it answers at once.
@@ -34,7 +33,16 @@ pub struct Handle {
 struct Child {
     pid: u32,
     pidfd: Fd,
-    ended: Mutex<Option<Exit>>,
+    /// What it says, until it has ended.
+    words: Mutex<Words>,
+}
+
+/// What a master tells its parent: that it serves and where, and at its end how that was. A word
+/// ends with two zero bytes; its parts are zero bytes apart.
+struct Words {
+    stream: UnixStream,
+    heard: Vec<u8>,
+    ended: Option<Result<(), Error>>,
 }
 
 impl Handle {
@@ -128,8 +136,9 @@ impl Handle {
         self.command("metrics")
     }
 
-    /// Who picks a worker for what the master accepts: the name of one of
-    /// [`balancer`](crate::balancer), or what an application's own calls itself.
+    /// Who picks workers: the name of one of [`balancer`](crate::balancer), or of one of your own;
+    /// `kernel` in shared mode, where the master picks only when it stands in for a worker, and for
+    /// Unix sockets.
     ///
     /// # Errors
     ///
@@ -170,35 +179,96 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// `Unclean`: it did not end as it should.
+    /// What [`Pool::serve`](crate::Pool::serve) would have answered: `WorkersFailed` with the
+    /// reason that workers gave, `Unclean` when it did not end as it should.
     pub fn wait(&self) -> Result<(), Error> {
-        let Some(child) = &self.child else { return Ok(()) };
-        let exit = child.wait();
-        if exit == Exit::Code(0) {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::Unclean, format!("the master ended with {exit}")))
+        self.child.as_ref().map_or(Ok(()), Child::wait)
     }
 }
 
 impl Child {
-    fn poll(&self) -> Option<Exit> {
-        let mut ended = self.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if ended.is_none() {
-            *ended = process::reap(&self.pidfd);
+    fn poll(&self) -> Option<Result<(), Error>> {
+        let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        if words.ended.is_none() {
+            words.ended = process::reap(&self.pidfd).map(|exit| words.last(exit));
         }
-        *ended
+        words.ended.clone()
     }
 
-    fn wait(&self) -> Exit {
+    fn wait(&self) -> Result<(), Error> {
         loop {
-            if let Some(exit) = self.poll() {
+            if let Some(ended) = self.poll() {
+                return ended;
+            }
+            process::await_readable(&self.pidfd);
+        }
+    }
+
+    /// As a number alone.
+    fn exit(&self) -> Exit {
+        loop {
+            if let Some(exit) = process::reap(&self.pidfd) {
                 return exit;
             }
             process::await_readable(&self.pidfd);
         }
     }
 }
+
+impl Words {
+    /// How a master that has ended had meant to, if it came to say so.
+    fn last(&mut self, exit: Exit) -> Result<(), Error> {
+        // It has ended: all that it said is here, whoever else may hold its end open.
+        let all_here = self.stream.set_nonblocking(true);
+        let word = all_here.ok().and_then(|()| self.next());
+        let parts = word.as_deref().map(split).unwrap_or_default();
+        // Where nobody else knows: this process ignores SIGCHLD, or waits for any child.
+        let says_so = exit == process::UNKNOWN && parts == [DONE];
+        if exit == Exit::Code(0) || says_so {
+            return Ok(());
+        }
+        let unsaid = || Error::new(ErrorKind::Unclean, format!("the master ended with {exit}"));
+        Err(told(&parts).unwrap_or_else(unsaid).with("exit", exit))
+    }
+
+    /// The next word; `None`: it says no more.
+    fn next(&mut self) -> Option<String> {
+        let mut piece = [0; 4096];
+        loop {
+            if let Some(at) = self.heard.windows(2).position(|two| two == END) {
+                let rest = self.heard.split_off(at + END.len());
+                let word = std::mem::replace(&mut self.heard, rest);
+                return Some(String::from_utf8_lossy(&word[..at]).into_owned());
+            }
+            match self.stream.read(&mut piece) {
+                Ok(count) if count > 0 && self.heard.len() < WORD_MAX => {
+                    self.heard.extend_from_slice(&piece[..count]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => return None,
+            }
+        }
+    }
+}
+
+fn split(word: &str) -> Vec<&str> {
+    word.split('\0').collect()
+}
+
+/// The error that a word tells of.
+fn told(parts: &[&str]) -> Option<Error> {
+    let [code, what] = parts else { return None };
+    Some(Error::new(ErrorKind::from_code(code)?, *what))
+}
+
+/// What it says when it listens; addresses follow.
+const OK: &str = "ok";
+/// What it says at a clean end.
+const DONE: &str = "done";
+/// What ends a word.
+const END: &[u8; 2] = b"\0\0";
+/// Bytes of a word at most: more addresses than a configuration file can name.
+const WORD_MAX: usize = 4 << 20;
 
 impl Drop for Child {
     fn drop(&mut self) {
@@ -218,35 +288,38 @@ impl fmt::Debug for Handle {
 /// What the master of [`spawn`] runs: given its control listener and who is to learn how it began.
 pub(crate) type Serve = Box<dyn FnOnce(Option<Fd>, Reporter) -> Result<(), Error>>;
 
-/// Tells the parent, once, how the pool began.
+/// Tells the parent how the pool began, and how it ended.
 #[derive(Clone, Debug)]
-pub(crate) struct Reporter(Rc<RefCell<Option<UnixStream>>>);
+pub(crate) struct Reporter(Rc<UnixStream>);
 
 impl Reporter {
     fn new(stream: UnixStream) -> Self {
-        Self(Rc::new(RefCell::new(Some(stream))))
+        Self(Rc::new(stream))
     }
 
     /// What it holds open.
     pub(crate) fn descriptors(&self) -> Vec<i32> {
-        self.0.borrow().iter().map(AsRawFd::as_raw_fd).collect()
+        vec![self.0.as_raw_fd()]
     }
 
     /// It serves, there.
     pub(crate) fn started(&self, started: &Started) {
-        let addresses: Vec<String> = started.addresses.iter().map(Address::to_string).collect();
-        self.say(&format!("ok\n{}", addresses.join("\n")));
+        let addresses = started.addresses.iter().map(Address::to_string);
+        self.say([OK.to_owned()].into_iter().chain(addresses));
     }
 
-    fn failed(&self, error: &Error) {
-        self.say(&format!("{}\n{}", error.code(), error.what()));
-    }
-
-    fn say(&self, text: &str) {
-        if let Some(mut stream) = self.0.borrow_mut().take() {
-            // A parent that is gone needs no report.
-            let _ = stream.write_all(text.as_bytes());
+    fn ended(&self, result: &Result<(), Error>) {
+        match result {
+            Ok(()) => self.say([DONE.to_owned()]),
+            Err(error) => self.say([error.code().to_owned(), error.what().replace('\0', " ")]),
         }
+    }
+
+    fn say(&self, parts: impl IntoIterator<Item = String>) {
+        let mut word = parts.into_iter().collect::<Vec<_>>().join("\0").into_bytes();
+        word.extend_from_slice(END);
+        // A parent that is gone needs no report.
+        let _ = (&*self.0).write_all(&word);
     }
 }
 
@@ -269,43 +342,25 @@ pub(crate) fn spawn(control: Option<String>, serve: Serve) -> Result<Handle, Err
     let forked = process::spawn(move || {
         socket::close(Fd::new(ours_raw));
         let reporter = Reporter::new(UnixStream::from(owned::own(Fd::new(theirs_raw))));
-        match serve(lent_raw.map(Fd::new), reporter.clone()) {
-            Ok(()) => 0,
-            Err(error) => {
-                reporter.failed(&error);
-                1
-            }
-        }
+        let result = serve(lent_raw.map(Fd::new), reporter.clone());
+        reporter.ended(&result);
+        i32::from(result.is_err())
     });
     drop(theirs);
     if let Some(fd) = lent {
         socket::close(fd);
     }
-    let forked = forked.map_err(|error| error.error())?;
-    let child = Child { pid: forked.pid, pidfd: forked.pidfd, ended: Mutex::new(None) };
-    let started = begun(ours, &child)?;
+    let mut words = Words { stream: ours, heard: Vec::new(), ended: None };
+    let first = words.next();
+    let parts = first.as_deref().map(split).unwrap_or_default();
+    // One that ended before it could be watched, while SIGCHLD is ignored, has said why.
+    let forked = forked.map_err(|error| told(&parts).unwrap_or_else(|| error.error()))?;
+    let child = Child { pid: forked.pid, pidfd: forked.pidfd, words: Mutex::new(words) };
+    let [OK, addresses @ ..] = parts.as_slice() else {
+        let exit = child.exit();
+        let unsaid = || Error::new(ErrorKind::System, format!("the master ended with {exit}"));
+        return Err(told(&parts).unwrap_or_else(unsaid).with("exit", exit));
+    };
+    let started = addresses.iter().filter_map(|text| crate::config::parse_address(text)).collect();
     Ok(Handle { control, started, child: Some(child) })
-}
-
-/// What the master says of its beginning.
-fn begun(mut ours: UnixStream, child: &Child) -> Result<Vec<Address>, Error> {
-    let mut said = [0; 4096];
-    let mut length = 0;
-    // One message; what follows it is the last word of a master that fails later.
-    while length == 0 {
-        match ours.read(&mut said[length..]) {
-            Ok(0) | Err(_) => break,
-            Ok(count) => length += count,
-        }
-    }
-    let text = String::from_utf8_lossy(&said[..length]).into_owned();
-    let (word, rest) = text.split_once('\n').unwrap_or((&text, ""));
-    if word == "ok" {
-        return Ok(rest.lines().filter_map(crate::config::parse_address).collect());
-    }
-    let exit = child.wait();
-    let kind = ErrorKind::from_code(word).unwrap_or(ErrorKind::System);
-    let context =
-        if rest.is_empty() { format!("the master ended with {exit}") } else { rest.into() };
-    Err(Error::new(kind, context))
 }

@@ -26,6 +26,7 @@ pub mod load;
 pub mod master;
 mod mode;
 pub mod network;
+mod panics;
 pub mod pool;
 #[doc(hidden)]
 pub mod protocol;

@@ -4,7 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// A range of addresses: `10.0.0.0/8`, `2001:db8::/32`, or one address.
+/// A range of addresses: `10.0.0.0/8`, `2001:db8::/32`, or one address; or `unix`: everybody who
+/// connects over a Unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     /// Its first address, as 128 bits: an IPv4 address stands in its IPv4-mapped form.
@@ -14,12 +15,21 @@ pub struct Network {
 }
 
 impl Network {
+    /// Whoever connects over a Unix socket: no address is in it.
+    pub const UNIX: Self = Self { first: 0, bits: UNIX_BITS };
+
     /// Whether the address is in it. An IPv4-mapped IPv6 address is the IPv4 address it maps.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
+        if *self == Self::UNIX {
+            return false;
+        }
         (number(address) ^ self.first).checked_shr(u128::BITS - self.bits).unwrap_or(0) == 0
     }
 }
+
+/// Longer than any prefix.
+const UNIX_BITS: u32 = u128::BITS + 1;
 
 /// An address as 128 bits, IPv4 in its mapped form (RFC 4291 §2.5.5.2).
 pub(crate) fn number(address: IpAddr) -> u128 {
@@ -33,6 +43,9 @@ impl FromStr for Network {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
+        if text == "unix" {
+            return Ok(Self::UNIX);
+        }
         let (address, length) = text.split_once('/').map_or((text, None), |(a, n)| (a, Some(n)));
         let address: IpAddr = address.parse().map_err(drop)?;
         let most = if address.is_ipv4() { 32 } else { 128 };
@@ -58,6 +71,9 @@ impl FromStr for Network {
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::UNIX {
+            return f.write_str("unix");
+        }
         let address = IpAddr::V6(self.first.into()).to_canonical();
         let bits = if address.is_ipv4() { self.bits - 96 } else { self.bits };
         write!(f, "{address}/{bits}")
@@ -83,6 +99,9 @@ mod tests {
             assert!(!network.contains(outside.parse().unwrap()), "{text} {outside}");
             assert_eq!(network.to_string().parse(), Ok(network), "{text}");
         }
+        assert_eq!("unix".parse(), Ok(Network::UNIX));
+        assert_eq!(Network::UNIX.to_string(), "unix");
+        assert!(!Network::UNIX.contains("::".parse().unwrap()));
         let all: Network = "::/0".parse().unwrap();
         assert!(all.contains("10.0.0.1".parse().unwrap()));
         for text in ["", "10.0.0.0/33", "10.0.0.1/8", "::/129", "10.0.0.0/", "10.0.0.0/+8", "x"] {

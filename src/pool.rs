@@ -14,6 +14,7 @@ use crate::io::{Address, Fd};
 use crate::ipc::board::Build;
 use crate::ipc::mail::MasterMail;
 use crate::master::balancer::{Balancer, Weights};
+use crate::panics::contained;
 use crate::protocol::Protocol;
 use crate::server::raw::RawHandler;
 use crate::server::tasks::AsyncHandler;
@@ -21,7 +22,6 @@ use crate::server::{EventDriven, Job, born};
 use crate::signals::SignalManager;
 use crate::sys::{shm, socket};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A server to be: addresses, workers, limits. `serve` makes this process its master.
 ///
@@ -195,7 +195,7 @@ impl Pool {
     /// Calls this in the master for everything that happens. Must not block. A panic is caught.
     pub fn on_event(mut self, mut event: impl FnMut(&Event) + 'static) -> Self {
         self.hooks.event = Box::new(move |what| {
-            let _ = catch_unwind(AssertUnwindSafe(|| event(what)));
+            let _ = contained(|| event(what));
         });
         self
     }
@@ -273,7 +273,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// As [`Pool::serve`], but for workers that never come up: [`Handle::wait`] says so.
+    /// As [`Pool::serve`], but for workers that never come up: [`Handle::wait`] says so, and why.
     pub fn spawn<F, R>(self, handler: F) -> Result<Handle, Error>
     where
         F: FnMut(&Request<'_>, &mut Response) -> R + 'static,

@@ -5,10 +5,10 @@
 //! [`Out`] and with a [`Next`]: what it wants now. The last `Next` is what holds; nothing is
 //! remembered from earlier ones.
 
-use crate::io::{Bytes, Errno, Fd, Instant, Token};
+use crate::io::{Bytes, Errno, Fd, Instant, Peer, Token};
+pub use crate::ipc::board::Stage;
 pub use crate::ipc::handoff::Carried;
 use crate::stats::CloseReason;
-use std::net::SocketAddr;
 
 /// A protocol: what all connections of one worker share (configuration, the handler, the Date).
 pub trait Protocol {
@@ -96,7 +96,7 @@ pub struct Cx<'a> {
     /// The connection's descriptor, only to be handed to `lookup`.
     pub fd: &'a Fd,
     /// Finds the peer's address; a system call, so only when an application asks.
-    pub lookup: fn(&Fd) -> Option<SocketAddr>,
+    pub lookup: fn(&Fd) -> Peer,
 }
 
 /// What a machine wants after a call.
@@ -118,6 +118,8 @@ pub struct Next {
     pub read_file: Option<(u64, u32)>,
     /// Close when all output has left.
     pub close: Option<Close>,
+    /// Where the connection stands, for who asks what the worker is at.
+    pub stage: Stage,
 }
 
 /// How a connection is to be closed, once its output has left.

@@ -58,7 +58,9 @@ impl<F: FnMut(u32, &mut Server)> EventDriven for F {
     }
 }
 
-/// Names a request that was handed out, until it is answered or its client has left.
+/// Names a request that was handed out, until it is answered or its client has left. Who has only
+/// ended its own side of the connection (`shutdown(SHUT_WR)`) may wait for the answer, and gets it;
+/// a client that closes looks the same until it is written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(Key);
 

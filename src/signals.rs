@@ -2,9 +2,9 @@
 //! from a descriptor and call in between two passes, so a handler may do anything that does not
 //! block.
 
+use crate::panics::contained;
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 /// A signal that is the application's.
@@ -174,7 +174,7 @@ impl SignalManager {
             called += 1;
             // Borrowed by a call of itself only: the application raised no signal that gets here.
             let Ok(mut call) = row.call.try_borrow_mut() else { continue };
-            if catch_unwind(AssertUnwindSafe(|| call(number))).is_err() {
+            if contained(|| call(number)).is_err() {
                 self.unregister(row.id);
             }
         }

@@ -21,7 +21,7 @@ pub struct View {
     pub ready: bool,
     /// How connections reach workers.
     pub mode: Mode,
-    /// Who picks a worker for what the master accepts.
+    /// Who picks a worker.
     pub balancer: &'static str,
     /// Which reload the pool is at.
     pub epoch: u32,
@@ -105,7 +105,7 @@ impl View {
             phase: "running",
             ready: true,
             mode: Mode::Shared,
-            balancer: "least-connections",
+            balancer: "kernel",
             epoch: 1,
             slots: 2,
             addresses: vec!["127.0.0.1:80".to_owned()],
@@ -121,6 +121,7 @@ impl View {
                 last_pid: 39,
                 last_end: "exit code 3".to_owned(),
                 last_panic: String::new(),
+                last_lines: Vec::new(),
             }],
             restart_storm: true,
             ends: BTreeMap::from([("exit_code", 3)]),

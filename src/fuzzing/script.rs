@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::http::{Connection, Handler, Http};
-use crate::io::{Bytes, Errno, Fd, Instant, Kind, Token};
+use crate::io::{Bytes, Errno, Fd, Instant, Kind, Peer, Token};
 use crate::ipc::board::Line;
 use crate::protocol::{Close, Cx, Next, Out, Protocol};
 use std::fs::File;
@@ -67,7 +67,7 @@ impl<H: Handler> Script<H> {
         }
         let (buffer, body) = &mut self.held;
         let out = Out::new(buffer, body, 0, self.room);
-        let lookup = |_: &Fd| Some(([127, 0, 0, 1], 9).into());
+        let lookup = |_: &Fd| Peer::Tcp(([127, 0, 0, 1], 9).into());
         let (token, fd) = (Token::new(Kind::Recv, 0, 0), &Fd::new(-1));
         let mut cx = Cx { now: self.now, out, stats: &self.line, token, fd, lookup };
         self.next = event(&mut self.http, &mut self.connection, &mut cx);
@@ -136,6 +136,12 @@ impl<H: Handler> Script<H> {
     /// The client ends its side.
     pub fn eof(&mut self) -> &mut Self {
         self.tell(Http::eof);
+        self.run()
+    }
+
+    /// Somebody resumes the connection.
+    pub fn resume(&mut self) -> &mut Self {
+        self.tell(Http::resume);
         self.run()
     }
 

@@ -3,8 +3,9 @@
 use super::connection::{Connection, Http, State, Stop};
 use super::handler::{Handler, Owed, Pull, Stream};
 use super::response::{Later, Length, Response};
-use super::serve::{Facts, Panicked, contained, discard};
+use super::serve::{Facts, discard};
 use crate::io::{Bytes, Errno, Fd, Instant};
+use crate::panics::{Panicked, contained};
 use crate::protocol::{Close, Cx, Out};
 use crate::stats::{CloseReason, Counter};
 use std::fmt;
@@ -95,13 +96,16 @@ impl<H: Handler> Http<H> {
             }
             Source::Stream(pieces) => pieces.step(&mut self.scratch, cx.now, &mut cx.out),
             Source::File(file) => file.step(),
-            // A client that sends no more is taken for gone, as by other servers: there is no other
-            // sign of it until it is written to, and somebody may be working for it.
-            Source::Owed(_) if connection.eof => Step::Cut(CloseReason::ClientAborted),
+            Source::Owed(owed)
+                if connection.eof && !self.limits.half_close && owed.ends_at_eof() =>
+            {
+                Step::Cut(CloseReason::ClientAborted)
+            }
             Source::Owed(_) => Step::Ask,
         };
         match step {
-            Step::Stop(Stop::Wait) if connection.eof => {
+            // Only a future's body waits to be resumed: it ends as its future does.
+            Step::Stop(Stop::Wait) if connection.eof && !self.limits.half_close => {
                 let now = answer.ends_with_the_connection();
                 discard(State::Answer(answer));
                 let reason = CloseReason::ClientAborted;

@@ -1,6 +1,7 @@
 //! Who a request is from: the peer, or whom a trusted proxy names. Pure.
 
 use super::head::Head;
+use crate::io::Peer;
 use crate::network::Network;
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,30 +9,37 @@ use std::net::{IpAddr, SocketAddr};
 /// says. What a trusted proxy says of whom it serves is believed, and so on: of the addresses in
 /// all `X-Forwarded-For` fields, read from the last to the first, the first that is not trusted is
 /// the client. What is no address ends the search at the one before: everything further left was
-/// written by nobody we trust.
-pub(super) fn client(peer: IpAddr, trusted: &[Network], head: &Head<'_>) -> IpAddr {
-    if trusted.is_empty() {
-        return peer.to_canonical();
-    }
+/// written by nobody we trust. `None`: it came over a Unix socket, and nobody we trust says more.
+pub(super) fn client(peer: Peer, trusted: &[Network], head: &Head<'_>) -> Option<IpAddr> {
     let fields = head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("x-forwarded-for"));
+    let peer_address = peer.address().map(|address| address.ip().to_canonical());
+    if trusted.is_empty() || peer == Peer::Gone {
+        return peer_address;
+    }
     let values: Vec<&[u8]> = fields.map(|(_, value)| value).collect();
-    last_untrusted(peer, trusted, values.into_iter())
+    last_untrusted(peer_address, trusted, values.into_iter())
 }
 
+/// `None`: a Unix socket.
 fn last_untrusted<'a>(
-    peer: IpAddr,
+    peer: Option<IpAddr>,
     trusted: &[Network],
     forwarded: impl DoubleEndedIterator<Item = &'a [u8]>,
-) -> IpAddr {
-    let is_trusted = |address| trusted.iter().any(|network| network.contains(address));
-    let mut client = peer.to_canonical();
+) -> Option<IpAddr> {
+    let is_trusted = |client: Option<IpAddr>| {
+        trusted.iter().any(|network| match client {
+            Some(address) => network.contains(address),
+            None => *network == Network::UNIX,
+        })
+    };
+    let mut client = peer;
     let hops = forwarded.rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
     for hop in hops {
         if !is_trusted(client) {
             break;
         }
         match address(hop) {
-            Some(address) => client = address.to_canonical(),
+            Some(address) => client = Some(address.to_canonical()),
             None => break,
         }
     }
@@ -53,8 +61,9 @@ mod tests {
     fn check(peer: &str, fields: &[&str], want: &str) {
         let trusted = ["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()];
         let fields = fields.iter().map(|field| field.as_bytes());
-        let got = last_untrusted(peer.parse().unwrap(), &trusted, fields);
-        assert_eq!(got.to_string(), want);
+        let peer: IpAddr = peer.parse().unwrap();
+        let got = last_untrusted(Some(peer.to_canonical()), &trusted, fields);
+        assert_eq!(got.unwrap().to_string(), want);
     }
 
     #[test]
@@ -72,5 +81,18 @@ mod tests {
         check("::1", &["[2001:db8::1]"], "2001:db8::1");
         check("::ffff:10.0.0.1", &["::ffff:198.51.100.1"], "198.51.100.1");
         check("10.0.0.1", &["\u{ff}"], "10.0.0.1");
+    }
+
+    #[test]
+    fn who_connects_over_a_unix_socket_may_be_a_trusted_proxy() {
+        let address = |text: &str| text.parse::<IpAddr>().ok();
+        let client = |trusted: &[&str], field: &str| {
+            let trusted: Vec<Network> = trusted.iter().map(|text| text.parse().unwrap()).collect();
+            last_untrusted(None, &trusted, [field.as_bytes()].into_iter())
+        };
+        assert_eq!(client(&["unix"], "1.1.1.1, 198.51.100.1"), address("198.51.100.1"));
+        assert_eq!(client(&["unix", "10.0.0.0/8"], "1.1.1.1, 10.0.0.7"), address("1.1.1.1"));
+        assert_eq!(client(&["unix"], "unknown"), None);
+        assert_eq!(client(&["::/0", "0.0.0.0/0"], "198.51.100.1"), None);
     }
 }

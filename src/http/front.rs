@@ -10,10 +10,10 @@ use super::head::{Framing, Head};
 use super::rate::RateTable;
 use super::serve::Facts;
 use crate::config::Config;
+use crate::io::Peer;
 use crate::network::Network;
 use crate::protocol::Cx;
 use crate::stats::Counter;
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// What all connections of a worker share for this.
@@ -43,19 +43,13 @@ impl<H: Handler> Http<H> {
         if self.front.rate.is_none() && self.front.log.is_none() {
             return None;
         }
-        let address = self.client(Some(head), cx);
+        let peer = (cx.lookup)(cx.fd);
+        let address = client(peer, self.front.proxies, head);
         if self.front.log.is_some() {
             connection.entry = Some(Box::new(Entry::of(head, address, cx.now)));
         }
-        self.front.rate.as_ref()?.admit(address?, cx.now.as_nanos()).err()
-    }
-
-    fn client(&self, head: Option<&Head<'_>>, cx: &Cx<'_>) -> Option<IpAddr> {
-        let peer = (cx.lookup)(cx.fd)?.ip();
-        Some(match head {
-            Some(head) => client(peer, self.front.proxies, head),
-            None => peer.to_canonical(),
-        })
+        let rate = self.front.rate.as_ref().filter(|_| peer != Peer::Gone)?;
+        rate.admit(address, cx.now.as_nanos()).err()
     }
 
     /// 429, with the whole seconds to wait (RFC 6585 §4). Its connection stays, unless a body that
@@ -95,7 +89,11 @@ impl<H: Handler> Http<H> {
         }
         let entry = match connection.entry.take() {
             Some(entry) => entry,
-            None => Box::new(Entry::unread(self.client(None, cx), cx.now)),
+            None => {
+                let peer = (cx.lookup)(cx.fd).address();
+                let address = peer.map(|peer| peer.ip().to_canonical());
+                Box::new(Entry::unread(address, cx.now))
+            }
         };
         if let Some(log) = &mut self.front.log
             && !log.write(&entry, status, bytes, cx.now)

@@ -86,6 +86,12 @@ pub trait Upload {
 pub(crate) trait Owed {
     /// Fills in the response, if it is there.
     fn poll(&mut self, response: &mut Response) -> Poll<()>;
+
+    /// Whether it is given up when the client ends its side, unless `half_close` is set. A client
+    /// that closes looks the same until it is written to.
+    fn ends_at_eof(&self) -> bool {
+        false
+    }
 }
 
 /// The source of an answer's body, asked for more whenever what it gave has left.

@@ -15,12 +15,12 @@ pub struct Validators<'a> {
 }
 
 /// What the client says it has and wants: the values of the fields of these names.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Conditions<'a> {
-    /// `If-Match`.
-    pub if_match: Option<&'a [u8]>,
-    /// `If-None-Match`.
-    pub if_none_match: Option<&'a [u8]>,
+    /// `If-Match`: all lines of it, which are one list.
+    pub if_match: Vec<&'a [u8]>,
+    /// `If-None-Match`, likewise.
+    pub if_none_match: Vec<&'a [u8]>,
     /// `If-Unmodified-Since`.
     pub if_unmodified_since: Option<&'a [u8]>,
     /// `If-Modified-Since`.
@@ -50,9 +50,13 @@ impl<'a> Conditions<'a> {
     /// Those of a request.
     #[must_use]
     pub fn of(request: &Request<'a>) -> Self {
+        let lines = |name: &str| {
+            let lines = request.headers().filter(|(field, _)| field.eq_ignore_ascii_case(name));
+            lines.map(|(_, value)| value).collect()
+        };
         Self {
-            if_match: request.header("if-match"),
-            if_none_match: request.header("if-none-match"),
+            if_match: lines("if-match"),
+            if_none_match: lines("if-none-match"),
             if_unmodified_since: request.header("if-unmodified-since"),
             if_modified_since: request.header("if-modified-since"),
             if_range: request.header("if-range"),
@@ -65,18 +69,18 @@ impl<'a> Conditions<'a> {
     pub fn judge(&self, file: &Validators<'_>) -> Verdict {
         // The file's own date places the two-digit years of RFC 850.
         let date = |field: Option<&[u8]>| date::parse(field?, file.modified);
-        let unchanged = match (self.if_match, date(self.if_unmodified_since)) {
-            (Some(tags), _) => lists(tags, file.etag, Comparison::Strong),
-            (None, Some(since)) => file.modified <= since,
-            (None, None) => true,
+        let unchanged = match (self.if_match.as_slice(), date(self.if_unmodified_since)) {
+            ([], Some(since)) => file.modified <= since,
+            ([], None) => true,
+            (tags, _) => list(tags, file.etag, Comparison::Strong),
         };
         if !unchanged {
             return Verdict::PreconditionFailed;
         }
-        let has_it = match (self.if_none_match, date(self.if_modified_since)) {
-            (Some(tags), _) => lists(tags, file.etag, Comparison::Weak),
-            (None, Some(since)) => file.modified <= since,
-            (None, None) => false,
+        let has_it = match (self.if_none_match.as_slice(), date(self.if_modified_since)) {
+            ([], Some(since)) => file.modified <= since,
+            ([], None) => false,
+            (tags, _) => list(tags, file.etag, Comparison::Weak),
         };
         if has_it {
             return Verdict::NotModified;
@@ -104,9 +108,10 @@ enum Comparison {
     Weak,
 }
 
-/// Whether a list of entity tags, or `*`, has this one. No tag of ours has a comma in it.
-fn lists(tags: &[u8], etag: &str, comparison: Comparison) -> bool {
-    tags.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|tag| {
+/// Whether these lists of entity tags, or `*`, have this one. No tag of ours has a comma in it.
+fn list(lines: &[&[u8]], etag: &str, comparison: Comparison) -> bool {
+    let tags = lines.iter().flat_map(|line| line.split(|byte| *byte == b','));
+    tags.map(<[u8]>::trim_ascii).any(|tag| {
         let opaque = match comparison {
             Comparison::Strong => tag,
             Comparison::Weak => tag.strip_prefix(b"W/").unwrap_or(tag),
@@ -149,6 +154,7 @@ const UNIT: &[u8] = b"bytes=";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::request::tests::with_head;
     use proptest::prelude::*;
 
     const FILE: Validators<'_> = Validators { etag: "\"a\"", modified: 784_111_777, len: 100 };
@@ -159,13 +165,15 @@ mod tests {
     /// `fields`: lines of a head.
     #[track_caller]
     fn check(fields: &[&str], want: Verdict) {
-        let value = |name: &str| {
+        let lines = |name: &str| -> Vec<&[u8]> {
             let prefix = format!("{name}: ");
-            fields.iter().find_map(|field| field.strip_prefix(&prefix)).map(str::as_bytes)
+            let values = fields.iter().filter_map(|field| field.strip_prefix(&prefix));
+            values.map(str::as_bytes).collect()
         };
+        let value = |name: &str| lines(name).first().copied();
         let conditions = Conditions {
-            if_match: value("If-Match"),
-            if_none_match: value("If-None-Match"),
+            if_match: lines("If-Match"),
+            if_none_match: lines("If-None-Match"),
             if_unmodified_since: value("If-Unmodified-Since"),
             if_modified_since: value("If-Modified-Since"),
             if_range: value("If-Range"),
@@ -203,6 +211,22 @@ mod tests {
         check(&["If-None-Match: \"b\"", &since("If-Modified-Since", THEN)], Whole);
         check(&["If-Match: \"b\"", "If-None-Match: \"a\""], PreconditionFailed);
         check(&["If-None-Match: \"a\"", "Range: bytes=0-0"], NotModified);
+    }
+
+    /// RFC 9110 §5.3: a list may stand in several lines.
+    #[test]
+    fn a_list_of_tags_in_several_lines() {
+        use Verdict::{NotModified, PreconditionFailed, Whole};
+        let judge = |fields: &str| {
+            let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            let mut verdict = None;
+            with_head(&head, |request| verdict = Some(Conditions::of(request).judge(&FILE)));
+            verdict.unwrap()
+        };
+        assert_eq!(judge("If-Match: \"b\"\r\nif-match: \"c\", \"a\"\r\n"), Whole);
+        assert_eq!(judge("If-Match: \"b\"\r\nIf-Match: \"c\"\r\n"), PreconditionFailed);
+        assert_eq!(judge("If-None-Match: \"b\"\r\nX: y\r\nIf-None-Match: \"a\"\r\n"), NotModified);
+        assert_eq!(judge("If-None-Match: \"b\"\r\nIf-None-Match: \"c\"\r\n"), Whole);
     }
 
     #[test]

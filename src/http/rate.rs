@@ -46,18 +46,18 @@ impl RateTable {
     }
 
     /// Counts a request of this client, at this time of a clock that all workers share. Clients in
-    /// one /64 of IPv6 are one.
+    /// one /64 of IPv6 are one, and so are those without an address, of Unix sockets.
     ///
     /// # Errors
     ///
     /// The limit is reached: how long until the next request is allowed.
-    pub fn admit(&self, client: IpAddr, now: u64) -> Result<(), Duration> {
-        let host = match client.to_canonical() {
-            IpAddr::V4(_) => 0,
-            IpAddr::V6(_) => u128::from(u64::MAX),
-        };
+    pub fn admit(&self, client: Option<IpAddr>, now: u64) -> Result<(), Duration> {
+        let network = client.map(|client| match client.to_canonical() {
+            IpAddr::V4(_) => number(client),
+            IpAddr::V6(_) => number(client) & !u128::from(u64::MAX),
+        });
         // Zero marks a free row, and a clock may begin there.
-        let key = self.hasher.hash_one(number(client) & !host).max(1);
+        let key = self.hasher.hash_one(network).max(1);
         let now = now.max(1);
         let row = self.row(key, now);
         loop {
@@ -164,8 +164,8 @@ mod tests {
         RateTable::new(memory(words), limit, Duration::from_nanos(window))
     }
 
-    fn v4(number: u32) -> IpAddr {
-        Ipv4Addr::from_bits(number).into()
+    fn v4(number: u32) -> Option<IpAddr> {
+        Some(Ipv4Addr::from_bits(number).into())
     }
 
     proptest! {
@@ -251,7 +251,7 @@ mod tests {
     fn a_change_that_a_dead_worker_left_unfinished_is_completed() {
         let table = table(1, 2, 100);
         assert_eq!(table.admit(v4(1), 10), Ok(()));
-        let row = table.row(table.hasher.hash_one(number(v4(1))).max(1), 10);
+        let row = table.row(table.hasher.hash_one(v4(1).map(number)).max(1), 10);
         // It wrote its time, and died before it counted.
         row.time(1).store(20, Ordering::Relaxed);
         assert_eq!(table.admit(v4(1), 30), Err(Duration::from_nanos(80)));
@@ -261,16 +261,18 @@ mod tests {
 
     #[test]
     fn who_is_one_client() {
-        let same = |one: IpAddr, other: IpAddr| {
+        let same = |one: Option<IpAddr>, other: Option<IpAddr>| {
             let table = table(64, 1, 100);
             table.admit(one, 1).unwrap();
             table.admit(other, 1).is_err()
         };
-        let v6 = |text: &str| IpAddr::from(text.parse::<Ipv6Addr>().unwrap());
+        let v6 = |text: &str| Some(IpAddr::from(text.parse::<Ipv6Addr>().unwrap()));
         assert!(same(v4(1), v4(1)));
         assert!(!same(v4(1), v4(2)));
         assert!(same(v4(1), v6("::ffff:0.0.0.1")));
         assert!(same(v6("2001:db8::1"), v6("2001:db8::ffff:1")), "one /64");
         assert!(!same(v6("2001:db8::1"), v6("2001:db8:0:1::1")));
+        assert!(same(None, None), "all of a Unix socket");
+        assert!(!same(None, v6("::")));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::client::client;
 use super::head::{Head, Version};
-use crate::io::{Fd, Token};
+use crate::io::{Fd, Peer, Token};
 use crate::network::Network;
 use crate::protocol::Cx;
 use std::borrow::Cow;
@@ -15,7 +15,7 @@ pub struct Request<'a> {
     body: &'a [u8],
     token: Token,
     fd: &'a Fd,
-    lookup: fn(&Fd) -> Option<SocketAddr>,
+    lookup: fn(&Fd) -> Peer,
     proxies: &'static [Network],
 }
 
@@ -30,7 +30,7 @@ impl<'a> Request<'a> {
     }
 
     /// How to find the peer's address; for as long as the connection is open.
-    pub(crate) fn socket(&self) -> (Fd, fn(&Fd) -> Option<SocketAddr>) {
+    pub(crate) fn socket(&self) -> (Fd, fn(&Fd) -> Peer) {
         (Fd::new(self.fd.raw()), self.lookup)
     }
 
@@ -101,16 +101,17 @@ impl<'a> Request<'a> {
 
     /// The client's address: the peer's, or, when the peer is one of `trusted_proxies`, the one
     /// that its `X-Forwarded-For` names (no proxy we trust can be made to say anything else).
-    /// `None` on a Unix socket. Costs a system call.
+    /// `None` on a Unix socket, unless those who connect there are trusted (`unix`) and name one.
+    /// Costs a system call.
     #[must_use]
     pub fn client(&self) -> Option<IpAddr> {
-        Some(client(self.peer()?.ip(), self.proxies, self.head))
+        client((self.lookup)(self.fd), self.proxies, self.head)
     }
 
     /// The peer's address; `None` on a Unix socket. Costs a system call.
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
-        (self.lookup)(self.fd)
+        (self.lookup)(self.fd).address()
     }
 }
 
@@ -176,7 +177,11 @@ pub(crate) mod tests {
     use crate::protocol::Out;
 
     pub(crate) fn with_request(target: &str, check: impl FnOnce(&Request<'_>)) {
-        let bytes = format!("GET {target} HTTP/1.1\r\nHost: a.example\r\nX: \x31\r\n\r\n");
+        let head = format!("GET {target} HTTP/1.1\r\nHost: a.example\r\nX: \x31\r\n\r\n");
+        with_head(&head, check);
+    }
+
+    pub(crate) fn with_head(bytes: &str, check: impl FnOnce(&Request<'_>)) {
         let mut storage = Storage::new();
         let limits = HeadLimits::from(&Config::default());
         let head = parse(bytes.as_bytes(), &mut storage, &limits).unwrap().unwrap();
@@ -188,7 +193,7 @@ pub(crate) mod tests {
             stats: &Line::detached(),
             token: Token::new(Kind::Recv, 0, 0),
             fd: &fd,
-            lookup: |_| Some(([127, 0, 0, 1], 80).into()),
+            lookup: |_| Peer::Tcp(([127, 0, 0, 1], 80).into()),
         };
         check(&Request::new(&head, b"body", &cx, &[]));
     }

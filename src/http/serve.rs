@@ -9,12 +9,12 @@ use super::head::{Framing, Head, Storage, Version, parse};
 use super::request::Request;
 use super::response::{Length, Payload, Persistence, Response};
 use crate::io::{Fd, Instant};
+use crate::panics::{self, Panicked, contained};
 use crate::protocol::{Close, Cx};
 use crate::stats::{CloseReason, Counter};
 use std::fmt;
 use std::mem;
 use std::os::fd::IntoRawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A request whose body is coming.
 #[derive(Debug)]
@@ -73,25 +73,15 @@ impl Facts {
     }
 }
 
-/// Code of the application panicked. Its message was printed by the panic hook.
-#[derive(Debug)]
-pub(super) struct Panicked;
-
 /// Whether bytes that are no head yet, or not one that is served, begin with the method HEAD.
 pub(super) fn asks_for_head(bytes: &[u8]) -> bool {
     bytes.trim_ascii_start().starts_with(b"HEAD ")
 }
 
-/// Calls code of the application. The only place that catches panics: whatever state one leaves
-/// behind is the application's, and the connection that it struck is closed.
-pub(super) fn contained<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|_| Panicked)
-}
-
-/// Drops what may hold objects of the application, whose `Drop` may panic.
+/// Drops what may hold objects of the application.
 pub(super) fn discard(state: State) {
     if let State::Body(_) | State::Answer(_) = state {
-        let _ = contained(|| drop(state));
+        panics::discard(state);
     }
 }
 
@@ -138,7 +128,10 @@ impl<H: Handler> Http<H> {
         cx: &mut Cx<'_>,
     ) -> usize {
         let request = Request::new(head, &[], cx, self.front.proxies);
-        let Ok(upload) = contained(|| self.handler.upload(&request)) else {
+        cx.stats.handling(head.method, head.target);
+        let upload = contained(|| self.handler.upload(&request));
+        cx.stats.handled();
+        let Ok(upload) = upload else {
             self.on_panic(connection, Facts::of(head), cx);
             return input.len();
         };
@@ -278,6 +271,7 @@ impl<H: Handler> Http<H> {
             return self.respond(connection, facts, cx);
         }
         let request = Request::new(head, body, cx, self.front.proxies);
+        cx.stats.handling(head.method, head.target);
         self.answer(connection, facts, cx, |handler, response| handler.handle(&request, response));
     }
 
@@ -289,7 +283,9 @@ impl<H: Handler> Http<H> {
         cx: &mut Cx<'_>,
         fill: impl FnOnce(&mut H, &mut Response),
     ) {
-        match contained(|| fill(&mut self.handler, &mut self.response)) {
+        let filled = contained(|| fill(&mut self.handler, &mut self.response));
+        cx.stats.handled();
+        match filled {
             Ok(()) => self.respond(connection, facts, cx),
             Err(Panicked) => {
                 let half_filled = mem::take(&mut self.response);
@@ -367,6 +363,7 @@ impl<H: Handler> Http<H> {
             None => Persistence::Implied,
         };
         cx.stats.add(Counter::Responses, 1);
+        cx.stats.answered(connection.waited(cx.now));
         match self.response.code() {
             400..=499 => cx.stats.add(Counter::ClientErrors, 1),
             500.. => cx.stats.add(Counter::ServerErrors, 1),
@@ -451,6 +448,7 @@ impl<H: Handler> Http<H> {
         cx: &mut Cx<'_>,
     ) {
         cx.stats.add(Counter::Responses, 1);
+        cx.stats.answered(connection.waited(cx.now));
         let is_ours = status >= 500;
         cx.stats.add(if is_ours { Counter::ServerErrors } else { Counter::ClientErrors }, 1);
         self.response.write_whole(&self.date, is_head, cx.out.buffer());

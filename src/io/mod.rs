@@ -188,6 +188,28 @@ impl fmt::Display for Address {
     }
 }
 
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A client over TCP.
+    Tcp(SocketAddr),
+    /// A client of a Unix socket: on this machine, and without an address.
+    Unix,
+    /// Nobody any more.
+    Gone,
+}
+
+impl Peer {
+    /// Its address, if it has one.
+    #[must_use]
+    pub const fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(address),
+            Self::Unix | Self::Gone => None,
+        }
+    }
+}
+
 /// One operation for the kernel.
 #[derive(Debug)]
 pub enum Op<'a> {
@@ -266,10 +288,10 @@ pub trait Io {
     fn shutdown(&mut self, fd: &Fd, half: Half);
     /// Closes a descriptor (close(2), directly).
     fn close(&mut self, fd: Fd);
-    /// Who is at the other end; `None` for a Unix socket or a connection already gone. One system
-    /// call in the real kernel, so only when somebody asks. A function, not a method: a
-    /// connection's machine may call it without knowing which kernel it runs on.
-    fn peer(fd: &Fd) -> Option<SocketAddr>
+    /// Who is at the other end. One system call in the real kernel, so only when somebody asks. A
+    /// function, not a method: a connection's machine may call it without knowing which kernel it
+    /// runs on.
+    fn peer(fd: &Fd) -> Peer
     where
         Self: Sized;
 }
@@ -465,6 +487,38 @@ pub trait Processes {
     }
     /// What a worker (by its number: it is not reaped) does now. `None`: the kernel does not say.
     fn usage(&mut self, pid: u32) -> Option<Usage>;
+    /// Where in the kernel a worker is; empty: nowhere, or the kernel does not say.
+    fn place(&mut self, pid: u32) -> String {
+        let _ = pid;
+        String::new()
+    }
+    /// Connections of a worker on which nobody has read or written a byte, accepted on one of these
+    /// ports, and `most` of them: copies, each with its port.
+    fn untouched(
+        &mut self,
+        pid: u32,
+        pidfd: &Fd,
+        ports: &[u16],
+        most: usize,
+    ) -> Result<Vec<(u16, Fd)>, Errno> {
+        let _ = (pid, pidfd, ports, most);
+        Ok(Vec::new())
+    }
+    /// Whether that is still so.
+    fn is_untouched(&mut self, fd: &Fd) -> bool {
+        let _ = fd;
+        false
+    }
+    /// Where to read what a worker that was just spawned writes to standard error; `None`: it
+    /// writes to ours.
+    fn stderr(&mut self, pid: u32) -> Option<Fd> {
+        let _ = pid;
+        None
+    }
+    /// Writes to our standard error, as far as that takes it at once.
+    fn pass_on(&mut self, bytes: &[u8]) {
+        let _ = bytes;
+    }
     /// Whether arrivals wait in a listener's queue (poll(2), without waiting).
     fn has_arrivals(&mut self, listener: &Fd) -> bool;
     /// Which user is at the other end of a Unix socket (SO_PEERCRED); `None`: nobody can say.

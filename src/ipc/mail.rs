@@ -7,9 +7,9 @@
 use super::frame::{self, Frames};
 use super::message::Message;
 use super::{Error, ErrorKind, WireError};
+use crate::panics::contained;
 use std::cell::RefCell;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 /// One end of a stream of messages.
@@ -152,7 +152,7 @@ impl WorkerMail {
     pub(crate) fn deliver(&self, message: Message) -> bool {
         let hook = self.0.borrow_mut().hook.take();
         let Some(mut hook) = hook else { return true };
-        let result = catch_unwind(AssertUnwindSafe(|| hook(message)));
+        let result = contained(|| hook(message));
         self.0.borrow_mut().hook.get_or_insert(hook);
         result.is_ok()
     }
@@ -225,7 +225,7 @@ impl MasterMail {
     pub(crate) fn deliver(&self, worker: u32, message: Message) -> bool {
         let hook = self.0.borrow_mut().hook.take();
         let Some(mut hook) = hook else { return true };
-        let result = catch_unwind(AssertUnwindSafe(|| hook(worker, message)));
+        let result = contained(|| hook(worker, message));
         self.0.borrow_mut().hook.get_or_insert(hook);
         result.is_ok()
     }

@@ -99,7 +99,8 @@ pub struct Message {
     pub kind: MessageType,
     /// What it says.
     pub data: Map<String, Value>,
-    /// When it was made, in seconds since 1970; 0 when the sender did not say.
+    /// When it was made, in seconds since 1970; 0 when the sender did not say. A finite number:
+    /// another is not sent.
     pub timestamp: f64,
 }
 
@@ -242,8 +243,12 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// More than `max` bytes.
+    /// More than `max` bytes; a timestamp that is no finite number.
     pub fn encode(&self, max: usize) -> Result<Vec<u8>, WireError> {
+        if !self.timestamp.is_finite() {
+            // JSON would have null for it, and whoever reads that 0.
+            return Err(WireError::Shape("`timestamp` must be a finite number"));
+        }
         let mut object = Map::new();
         object.insert("type".to_owned(), self.kind.name().into());
         object.insert("data".to_owned(), Value::Object(self.data.clone()));
@@ -434,6 +439,21 @@ mod tests {
         for text in ["1", "true", "\"text\"", "[1]", "null", "\0", "{\"type\":\"a\"}\0"] {
             assert!(Message::parse(text.as_bytes(), 1 << 20).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_timestamp_that_is_no_number_is_refused() {
+        let want = WireError::Shape("`timestamp` must be a finite number");
+        for timestamp in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(Message::reload(timestamp).encode(CONTROL_MAX), Err(want.clone()));
+        }
+        for text in ["1e999", "-1e999", "NaN", "Infinity"] {
+            let text = format!(r#"{{"type":"reload","timestamp":{text}}}"#);
+            let refused = Message::parse(text.as_bytes(), CONTROL_MAX);
+            assert!(matches!(refused, Err(WireError::Json(_))), "{text}: {refused:?}");
+        }
+        let most = Message::reload(f64::MAX);
+        assert_eq!(Message::parse(&most.encode(CONTROL_MAX).unwrap(), CONTROL_MAX), Ok(most));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::Master;
 use super::answer::{Answer, Asker, Field};
 use super::command::Command;
 use super::ends::End;
+use super::picture::Picture;
 use super::workers::{Life, State};
 use crate::admin::line::Request;
 use crate::admin::{self, ProcessInfo, ProcessState, Question, SlotInfo, View, Visitors, json};
@@ -39,6 +40,11 @@ impl Control {
     /// Whether it was one before.
     pub(super) const fn has_earlier(&self) -> bool {
         self.facts.earlier
+    }
+
+    /// Where the pool listens.
+    pub(super) fn addresses(&self) -> &[String] {
+        &self.facts.addresses
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
@@ -118,7 +124,10 @@ impl<I: Io + Processes> Master<I> {
             phase: if self.phase.is_draining() { "draining" } else { "running" },
             ready: self.is_ready(),
             mode: self.mode(),
-            balancer: self.balancer.name(),
+            balancer: match self.mode() {
+                Mode::Shared => KERNEL,
+                Mode::Centralized | Mode::Auto => self.balancer.name(),
+            },
             epoch: self.ops.epochs.current(),
             slots: u32::try_from(self.workers.active().count()).unwrap_or(u32::MAX),
             addresses: self.control.facts.addresses.clone(),
@@ -158,11 +167,16 @@ impl<I: Io + Processes> Master<I> {
             self.workers.lives().map(|(line, life)| self.process_info(line, life, unix, now));
         let mut all: Vec<ProcessInfo> = lives.collect();
         for (slot, state) in self.workers.vacancies() {
-            if !all.iter().any(|info| info.worker_id == slot && info.pid > 0) {
+            // Of a slot whose successors fail, the worker before may still finish what it has.
+            let fills = |info: &ProcessInfo| {
+                let leaves = info.state == ProcessState::Stopping && state == ProcessState::Failed;
+                info.worker_id == slot && info.pid > 0 && !leaves
+            };
+            if !all.iter().any(fills) {
                 all.push(ProcessInfo { state, started_at: 0.0, ..ProcessInfo::new(slot, 0, unix) });
             }
         }
-        all.sort_by_key(|info| (info.worker_id, info.generation));
+        all.sort_by_key(|info| (info.worker_id, info.pid == 0, info.generation));
         all
     }
 
@@ -182,6 +196,7 @@ impl<I: Io + Processes> Master<I> {
                 last_pid: last.map_or(0, |end| end.pid),
                 last_end: text(|end| &end.why),
                 last_panic: text(|end| &end.panic),
+                last_lines: last.map(|end| end.lines.clone()).unwrap_or_default(),
             }
         });
         slots.collect()
@@ -226,7 +241,10 @@ impl<I: Io + Processes> Master<I> {
     }
 
     /// What every part of the master and every worker does.
-    pub(super) fn dump(&mut self, asker: Option<Asker>) {
+    pub(super) fn dump(&mut self, asker: Option<Asker>, now: Instant) {
+        let lines: Vec<u32> = self.workers.lives().map(|(line, _)| line).collect();
+        let pictures: BTreeMap<u32, Picture> =
+            lines.into_iter().map(|line| (line, self.picture(line, now))).collect();
         let workers = self.workers.lives().map(|(line, life)| {
             let board = self.board.line(line);
             let counters: Vec<String> = Counter::ALL
@@ -235,12 +253,13 @@ impl<I: Io + Processes> Master<I> {
                 .map(|counter| format!("{}={}", counter.name(), board.get(*counter)))
                 .collect();
             format!(
-                "line {line} slot {} {:?} {:?}, says {:?}, loop turned at {} ns: {}",
+                "line {line} slot {} pid {} {:?} {:?}, says {:?}: {}: {}",
                 life.slot,
+                self.processes.get(&line).map_or(0, |process| process.pid()),
                 life.role,
                 life.state,
                 board.state(),
-                board.tick(),
+                pictures.get(&line).cloned().unwrap_or_default(),
                 counters.join(" ")
             )
         });
@@ -253,5 +272,7 @@ impl<I: Io + Processes> Master<I> {
     }
 }
 
+/// Who picks workers in shared mode.
+const KERNEL: &str = "kernel";
 /// How old a reading of memory may be: a scraper that asks often costs no more.
 const MEMORY_AGE: Duration = Duration::from_secs(1);

@@ -64,9 +64,10 @@ impl Settings {
 
 /// The options that only a restart can change: listeners, the master's ring, the board and the
 /// memory that workers share are made once. So is `addr`, which is no row of the table.
-pub const RESTART: [&str; 12] = [
+pub const RESTART: [&str; 13] = [
     "admin_address",
     "backlog",
+    "capture_stderr",
     "control",
     "defer_accept",
     "fallback_cpus",

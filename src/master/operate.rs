@@ -108,7 +108,7 @@ impl<I: Io + Processes> Master<I> {
             | Command::SetMode(_) => {
                 self.operate_on(command, asker.into_iter().collect(), now);
             }
-            Command::Dump => self.dump(asker),
+            Command::Dump => self.dump(asker, now),
             Command::Ignore(why) => self.answer(asker, Answer::failed("command", why)),
         }
     }
@@ -144,6 +144,8 @@ impl<I: Io + Processes> Master<I> {
         // Recycling can be done later, what an operator asks for cannot.
         if self.ops.running.as_ref().is_some_and(|running| running.kind == Kind::Recycle) {
             self.abort_transaction("something more urgent was asked for", now);
+            // Nothing was wrong with the successors.
+            self.ops.recycler = Recycler::default();
         }
         if self.ops.upgrade.is_some() {
             return self.conclude(askers, &Answer::failed(command.name(), "busy: upgrade"));
@@ -275,11 +277,18 @@ impl<I: Io + Processes> Master<I> {
         self.conclude(askers, &answer.with("workers", Field::Number(target.into())));
     }
 
-    /// How many workers there are to be after a reload: as many as before all were drained.
+    /// Which slots are to be filled after a reload: as many as before all were drained; as many as
+    /// configured, if all have died and none was to follow.
     pub(super) fn slots_to_fill(&self) -> Vec<u32> {
-        match self.ops.drained {
-            Some(count) => (0..count).collect(),
-            None => self.workers.active().collect(),
+        let active: Vec<u32> = self.workers.active().collect();
+        match (self.ops.drained, active.is_empty()) {
+            (Some(count), _) => (0..count).collect(),
+            (None, false) => active,
+            (None, true) => {
+                let configured = u32::try_from(self.ops.config.workers()).unwrap_or(u32::MAX);
+                let count = if configured > 0 { configured } else { self.workers.slots() };
+                (0..count.min(self.ops.slots_max)).collect()
+            }
         }
     }
 

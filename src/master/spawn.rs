@@ -72,6 +72,7 @@ impl<I: Io + Processes> Master<I> {
         };
         self.processes.insert(line, process);
         self.receive(line);
+        self.open_words(line);
         if let Some(mail) = mail {
             self.open_post(line, mail);
         }

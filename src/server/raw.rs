@@ -6,7 +6,8 @@ use super::Born;
 use super::driver::Driver;
 use super::mailbox::{Mail, Mailbox};
 use crate::io::{Address, Fd, Instant};
-use crate::protocol::{Carried, Close, Cx, Next, Protocol};
+use crate::panics::contained;
+use crate::protocol::{Carried, Close, Cx, Next, Protocol, Stage};
 use crate::stats::{CloseReason, Counter};
 use crate::sys::errno::Failed;
 use crate::sys::owned::own;
@@ -14,7 +15,6 @@ use crate::sys::socket;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -206,7 +206,7 @@ fn serve(
         let next = connections.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((socket, metadata)) = next else { return };
         // A panic ends this connection, and the handler goes on with what the panic left.
-        let handled = catch_unwind(AssertUnwindSafe(|| handler.handle(socket, &metadata)));
+        let handled = contained(|| handler.handle(socket, &metadata));
         mailbox.push(Mail::Finished(handled.is_ok()));
     }
 }
@@ -215,7 +215,7 @@ impl Protocol for Raw {
     type Connection = ();
 
     fn take(&mut self, fd: Fd, _: Instant) -> Option<Fd> {
-        let peer = socket::peer(&fd);
+        let peer = socket::peer(&fd).address();
         let local = socket::local_address(&fd).ok();
         let owned = own(fd);
         let stream = match local {
@@ -269,4 +269,5 @@ const END: Next = Next {
     flushed: false,
     read_file: None,
     close: Some(Close { reason: CloseReason::HandlerAsked, linger: false, now: true }),
+    stage: Stage::Idle,
 };

@@ -5,6 +5,10 @@
 //! nothing, and must not block. Its waker may be used from any thread. [`sleep`] is the timer;
 //! bodies are streams in both directions, with back-pressure.
 //!
+//! A client that closes its connection and one that only ends its own side (`shutdown(SHUT_WR)`)
+//! and waits look the same until they are written to. Both are taken for gone; with the option
+//! `half_close` both get their answer, and only a reset drops a future early.
+//!
 //! ```no_run
 //! use ringfort::Pool;
 //! use ringfort::http::Response;
@@ -33,7 +37,7 @@ use super::Born;
 use super::driver::Driver;
 use super::mailbox::{Mailbox, Resume};
 use crate::http::{Handler, Outcome, Owed, OwnedRequest, Request, Response, Stream, Upload};
-use crate::io::Fd;
+use crate::io::{Fd, Peer};
 use crate::sys::errno::Failed;
 use bodies::{Feed, Produced};
 use std::cell::Cell;
@@ -101,7 +105,7 @@ pub struct Call {
 struct Link {
     resume: Arc<Resume>,
     fd: Fd,
-    lookup: fn(&Fd) -> Option<SocketAddr>,
+    lookup: fn(&Fd) -> Peer,
     /// The connection has not let go of the future.
     open: Cell<bool>,
 }
@@ -127,7 +131,7 @@ impl Call {
     /// call.
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
-        if self.link.open.get() { (self.link.lookup)(&self.link.fd) } else { None }
+        if self.link.open.get() { (self.link.lookup)(&self.link.fd).address() } else { None }
     }
 }
 
@@ -178,6 +182,10 @@ impl<T: Future<Output: Answer>> Owed for Task<T> {
             return Poll::Pending;
         }
         self.step(response)
+    }
+
+    fn ends_at_eof(&self) -> bool {
+        true
     }
 }
 

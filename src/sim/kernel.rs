@@ -7,8 +7,8 @@ use super::ring::{InFlight, Work};
 use super::trace::Trace;
 use super::{channel::Channel, net::Listener, net::Stream};
 use crate::io::{
-    Address, Buf, Completion, Connects, Errno, Fd, Half, Instant, Io, Kind, Op, Owned, SendNow,
-    Token,
+    Address, Buf, Completion, Connects, Errno, Fd, Half, Instant, Io, Kind, Op, Owned, Peer,
+    SendNow, Token,
 };
 use crate::ipc::board::Board;
 use std::cell::RefCell;
@@ -379,7 +379,7 @@ impl Io for Kernel {
     ///
     /// A function has no kernel to ask: whoever runs now is meant. A client that did not say where
     /// it is is at an address made up from the number.
-    fn peer(fd: &Fd) -> Option<SocketAddr> {
+    fn peer(fd: &Fd) -> Peer {
         let known = RUNNING.with_borrow(|running| {
             let (state, pid) = running.as_ref()?;
             let state = state.borrow();
@@ -388,11 +388,11 @@ impl Io for Kernel {
             }
             state.addresses.get(&state.connection(state.of(*pid, fd))?).copied()
         });
-        if known.is_some() {
-            return known;
-        }
-        let port = u16::try_from(fd.raw()).ok()?.checked_add(40_000)?;
-        Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        let made_up = || {
+            let port = u16::try_from(fd.raw()).ok()?.checked_add(40_000)?;
+            Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        };
+        known.or_else(made_up).map_or(Peer::Gone, Peer::Tcp)
     }
 }
 

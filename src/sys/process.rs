@@ -3,9 +3,10 @@
 use super::errno::{Failed, check, last_number, step};
 use crate::error::{Error, ErrorKind};
 use crate::io::{Errno, Exit, Fd, Signal};
+use crate::panics::contained;
 use std::fs;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 /// A child that was forked: its number for logs, and what it is signalled and reaped by.
@@ -64,7 +65,7 @@ pub fn spawn(child: impl FnOnce() -> i32) -> Result<Forked, SpawnError> {
     // SAFETY: one thread, as checked, so the child may call anything; it never returns from here.
     let answer = unsafe { libc::fork() };
     if answer == 0 {
-        let code = catch_unwind(AssertUnwindSafe(child)).unwrap_or(EXIT_PANIC);
+        let code = contained(child).unwrap_or(EXIT_PANIC);
         exit(code);
     }
     let pid = step("fork", answer).map_err(SpawnError::Failed)?;
@@ -149,6 +150,7 @@ fn is_open(fd: i32) -> bool {
 /// close_range(2) is blocked by a seccomp filter.
 pub fn close_all_but(inherited: &[i32], keep: &[&Fd]) -> Result<(), Failed> {
     let kept = inherited.iter().copied().chain(keep.iter().map(|fd| fd.raw()));
+    let kept = kept.chain([KEPT.load(Ordering::Relaxed)]);
     for (first, last) in gaps(kept) {
         // SAFETY: no pointers. Whoever owned these descriptors is a frame of the parent that this
         // process never returns to, or was told.
@@ -159,6 +161,13 @@ pub fn close_all_but(inherited: &[i32], keep: &[&Fd]) -> Result<(), Failed> {
     }
     Ok(())
 }
+
+/// One more descriptor that [`close_all_but`] leaves open in this process.
+pub(super) fn keep_too(fd: i32) {
+    KEPT.store(fd, Ordering::Relaxed);
+}
+
+static KEPT: AtomicI32 = AtomicI32::new(-1);
 
 /// The ranges between the kept numbers, both ends included.
 fn gaps(kept: impl Iterator<Item = i32>) -> Vec<(u32, u32)> {
@@ -253,15 +262,18 @@ pub fn adopt(pid: u32) -> Result<Fd, Failed> {
 
 /// How the child ended, if it has; it is gone from the process table then.
 ///
-/// Answers code -1 if somebody else has reaped it (an application that waits for any child, or
+/// Answers [`UNKNOWN`] if somebody else has reaped it (an application that waits for any child, or
 /// ignores SIGCHLD): it is dead, and nobody knows how.
 #[must_use]
 pub fn reap(pidfd: &Fd) -> Option<Exit> {
     match wait_id(libc::P_PIDFD, pidfd.raw().unsigned_abs(), libc::WEXITED | libc::WNOHANG) {
         Ok(ended) => ended.map(|(_, exit)| exit),
-        Err(_) => Some(Exit::Code(-1)),
+        Err(_) => Some(UNKNOWN),
     }
 }
+
+/// How a child ended that somebody else has reaped.
+pub const UNKNOWN: Exit = Exit::Code(-1);
 
 /// Reaps one child that is not `ours`; `false` when none has ended. For PID 1, which inherits the
 /// orphans of its container. While one of ours is first in line, none is reaped: reap that first.

@@ -7,7 +7,8 @@ use super::scm::{InMessage, OutMessage};
 use super::socket::Name;
 use super::{clock, socket};
 use crate::io::{
-    Batch, Buf, Bytes, Completion, Errno, Fd, Half, Instant, Io, Kind, Op, Owned, SendNow, Token,
+    Batch, Buf, Bytes, Completion, Errno, Fd, Half, Instant, Io, Kind, Op, Owned, Peer, SendNow,
+    Token,
 };
 use io_uring::squeue::Flags;
 use io_uring::types::{self, SubmitArgs, Timespec};
@@ -15,7 +16,6 @@ use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opc
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
-use std::net::SocketAddr;
 use std::ptr::NonNull;
 
 const ENTER_GETEVENTS: u32 = 1 << 0;
@@ -139,6 +139,9 @@ pub struct Ring {
     pub(super) replace: Option<Replace>,
     /// The children that were spawned and not yet reaped: pidfd to pid.
     pub(super) children: BTreeMap<i32, u32>,
+    /// Whether they write to a pipe of ours, and our ends of those, by pid, until somebody asks.
+    pub(super) captures: bool,
+    pub(super) stderrs: BTreeMap<u32, Fd>,
 }
 
 impl std::fmt::Debug for Ring {
@@ -191,6 +194,8 @@ impl Ring {
             listen: None,
             replace: None,
             children: BTreeMap::new(),
+            captures: false,
+            stderrs: BTreeMap::new(),
         })
     }
 
@@ -202,6 +207,11 @@ impl Ring {
     /// Lets this ring's process make listeners while it runs: only the master's does.
     pub fn set_listen(&mut self, listen: Listen) {
         self.listen = Some(listen);
+    }
+
+    /// What workers that are spawned from now on write to standard error is for `stderr`.
+    pub fn capture(&mut self, captures: bool) {
+        self.captures = captures;
     }
 
     /// Lets this ring's process become another program: only the master's does.
@@ -450,7 +460,7 @@ impl Io for Ring {
         socket::close(fd);
     }
 
-    fn peer(fd: &Fd) -> Option<SocketAddr> {
+    fn peer(fd: &Fd) -> Peer {
         socket::peer(fd)
     }
 }

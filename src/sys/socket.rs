@@ -2,7 +2,7 @@
 //! the ring.
 
 use super::errno::{Failed, check, step};
-use crate::io::{Address, Errno, Fd, Half};
+use crate::io::{Address, Errno, Fd, Half, Peer};
 use std::ffi::OsStr;
 use std::mem::{offset_of, size_of, size_of_val};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -188,20 +188,20 @@ pub fn local_address(fd: &Fd) -> Result<Address, Failed> {
     Ok(name.address())
 }
 
-/// Who is at the other end; `None` for a Unix socket or a connection already gone.
+/// Who is at the other end.
 #[must_use]
-pub fn peer(fd: &Fd) -> Option<SocketAddr> {
+pub fn peer(fd: &Fd) -> Peer {
     let mut name = Name::EMPTY;
     // SAFETY: the storage has room for every family, and `length` says how much.
     let answer = unsafe {
         libc::getpeername(fd.raw(), (&raw mut name.storage).cast(), &raw mut name.length)
     };
     if answer == -1 {
-        return None;
+        return Peer::Gone;
     }
     match name.address() {
-        Address::Tcp(address) => Some(address),
-        Address::Unix(_) => None,
+        Address::Tcp(address) => Peer::Tcp(address),
+        Address::Unix(_) => Peer::Unix,
     }
 }
 

@@ -264,11 +264,14 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             eof: false,
             paused: false,
             resume: false,
+            stage: next.stage,
+            counted: next.stage,
             timer: Timer::default(),
             dirty: NOT_DIRTY,
             backlog: None,
             machine,
         });
+        self.stages.add(next.stage, 1);
         self.arm_recv(key);
         self.apply(key, next);
         match self.drain {

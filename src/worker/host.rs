@@ -62,7 +62,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     /// Who is at the other end of a connection. A system call.
     #[must_use]
     pub fn peer(&self, token: Token) -> Option<SocketAddr> {
-        I::peer(&self.connections.get(Key::from(token))?.fd)
+        I::peer(&self.connections.get(Key::from(token))?.fd).address()
     }
 
     /// The kernel it runs on.

@@ -1,4 +1,5 @@
 //! `Pool::spawn` and its handle: from this process, from a thread, from another process.
+#![expect(unsafe_code, reason = "a case ignores a signal by a system call")]
 
 use crate::app::{self, boot, configure};
 use crate::client::{Client, PATIENCE};
@@ -10,12 +11,15 @@ use ringfort::server::{Server, raw};
 use ringfort::{ErrorKind, Handle, Pool, ProcessState};
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 pub(crate) const CASES: &[Case] = &[
     ("spawn_returns_when_it_listens_and_stop_waits", spawn_and_stop),
     ("a_pool_that_cannot_listen_says_why", cannot_listen),
-    ("workers_that_never_come_up_end_the_master", never_up),
+    ("workers_that_never_come_up_end_the_master_and_the_handle_says_why", never_up),
+    ("all_addresses_are_told_however_many", many_addresses),
+    ("who_ignores_the_ends_of_children_learns_how_its_pool_ended", nobody_reaps),
     ("metrics_and_reload_from_another_thread", from_a_thread),
     ("a_handle_by_its_socket_alone", by_socket),
     ("who_balances_is_told", who_balances_is_told),
@@ -79,8 +83,49 @@ fn never_up() {
     fs::write(&manners, "fail").expect("our folder");
     let (config, _) = configure(options("--workers 1"));
     let handle = app::pool(config).try_spawn_with(move |worker| boot(worker, &manners));
-    let ended = handle.expect("it listens").wait();
-    assert_eq!(ended.expect_err("no worker").kind(), ErrorKind::Unclean);
+    let handle = handle.expect("it listens");
+    let error = handle.wait().expect_err("no worker");
+    assert_eq!(error.kind(), ErrorKind::WorkersFailed);
+    assert!(error.what().contains("no database for slot 0"), "{error}");
+    assert_eq!(error.context(), [("exit", "exit code 1".to_owned())]);
+    assert_eq!(handle.stop().expect_err("as before"), error);
+}
+
+/// Far more than a read of a pipe brings.
+fn many_addresses() {
+    let folder = folder();
+    let path = |number: u32| folder.join(format!("{number:060}"));
+    let first = format!("unix:{}", path(0).display());
+    let pool = (1..100).fold(Pool::bind(&first), |pool, number| {
+        pool.and_bind(&format!("unix:{}", path(number).display()))
+    });
+    let handle = pool.workers(1).spawn(|_, res| res.text("here")).expect("it listens");
+    let want: Vec<Address> = (0..100).map(|number| Address::Unix(path(number))).collect();
+    assert_eq!(handle.addresses(), want);
+    let last = UnixStream::connect(path(99)).expect("it listens");
+    assert_eq!(Client::new(last).get("/").expect("an answer").text(), "here");
+    handle.stop().expect("a clean end");
+}
+
+/// The kernel reaps the master then, and nobody but itself can say how it ended.
+fn nobody_reaps() {
+    // SAFETY: no pointers, and no handler.
+    assert_ne!(unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) }, libc::SIG_ERR);
+    let handle = Pool::bind("127.0.0.1:0").workers(2).spawn(|_, res| res.text("spawned"));
+    let handle = handle.expect("it listens");
+    assert_eq!(connect(&handle).get("/").expect("an answer").text(), "spawned");
+    handle.stop().expect("a clean end");
+    assert!(!handle.is_running());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = taken.local_addr().expect("bound").to_string();
+    let error = Pool::bind(&at).spawn(|_, res| res.text("")).expect_err("it is taken");
+    assert_eq!(error.kind(), ErrorKind::AddressInUse, "{error}");
+    // One that has no time for its last word.
+    let handle = Pool::bind("127.0.0.1:0").workers(1).spawn(|_, res| res.text("spawned"));
+    let handle = handle.expect("it listens");
+    crate::raw::signal(handle.pid().expect("our child"), libc::SIGKILL);
+    let error = handle.wait().expect_err("killed");
+    assert_eq!(error.kind(), ErrorKind::Unclean);
 }
 
 fn from_a_thread() {
@@ -198,6 +243,13 @@ fn all_states() {
 /// To the first, until it is asked once too often.
 struct First(u32);
 
+/// Whoever drops a balancer that has panicked must not panic with it.
+impl Drop for First {
+    fn drop(&mut self) {
+        assert!(self.0 > 0, "dropped, as asked");
+    }
+}
+
 impl Balancer for First {
     fn pick(&mut self, _: &balancer::Client<'_>, loads: &[Load]) -> Option<usize> {
         assert!(self.0 > 0, "asked too often");
@@ -216,6 +268,9 @@ fn who_balances_is_told() {
         assert_eq!(handle.balancer().expect("an answer"), name);
         handle.stop().expect("a clean end");
     }
+    let (handle, _) = spawn("--workers 2 --mode shared");
+    assert_eq!(handle.balancer().expect("an answer"), "kernel");
+    handle.stop().expect("a clean end");
     let pool = Pool::bind("127.0.0.1:0").workers(2).balancer(First(3));
     let handle = pool.spawn(|_, res| res.text("")).expect("it listens");
     assert_eq!(handle.balancer().expect("an answer"), "first");

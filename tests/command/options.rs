@@ -45,7 +45,7 @@ const PROOFS: &[(&str, fn())] = &[
 
 /// Options whose effect no client of `ringfort serve` can bring about. Their proofs are next to the
 /// code that obeys them.
-const ELSEWHERE: [&str; 16] = [
+const ELSEWHERE: [&str; 20] = [
     // tests/upgrade: it takes a program that is replaced.
     "usr2_upgrade",
     // src/master/tests.rs: no worker of the command takes longer than the shortest time that can
@@ -55,6 +55,8 @@ const ELSEWHERE: [&str; 16] = [
     "fallback_cpus",
     // tests/process/messages: what an application says is longer.
     "message_max",
+    // tests/event/tasks: it takes an async handler.
+    "half_close",
     // tests/process: a worker must hang.
     "watchdog_timeout",
     // tests/reload: they act when new workers take over from old ones, or when the pool ends.
@@ -64,6 +66,10 @@ const ELSEWHERE: [&str; 16] = [
     "probe_timeout",
     "canary_workers",
     "canary_time",
+    // tests/admin: a worker must end by itself.
+    "capture_stderr",
+    "canary_p99",
+    "canary_slowdown",
     "recycle_requests",
     "recycle_age",
     "recycle_rss",
@@ -514,6 +520,40 @@ fn trusted_proxies() {
     let nobody = Server::start("--rate-limit 1");
     assert_eq!(statuses(&nobody, 1, &forwarded("203.0.113.1")), [200]);
     assert_eq!(statuses(&nobody, 1, &forwarded("203.0.113.2")), [429]);
+}
+
+/// Whoever connects over a Unix socket has no address: all share one count, unless they are trusted
+/// to say whom they serve.
+#[test]
+fn trusted_proxies_of_a_unix_socket() {
+    let path = std::env::temp_dir().join(format!("ringfort-trusted-{}", std::process::id()));
+    let of = |trusted: &str, clients: [&str; 3]| {
+        let log = path.with_extension("log");
+        let options = format!("--rate-limit 1 --addr unix:{}", path.display());
+        let server = Server::start(&format!("{options} --access-log {} {trusted}", log.display()));
+        let statuses = clients.map(|client| {
+            let stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+            let mut connection = Client::new(stream);
+            connection.send(get("/", client));
+            connection.reply().status
+        });
+        // The bucket of those without an address is none of TCP's.
+        assert_eq!(server.get("/").status, 200);
+        assert_eq!(server.stop().0, Some(0));
+        let text = std::fs::read_to_string(&log).unwrap();
+        std::fs::remove_file(log).unwrap();
+        let mut names: Vec<_> = text.lines().map(|line| line.split_once(' ').unwrap().0).collect();
+        names.sort_unstable();
+        (statuses, names.join(" "))
+    };
+    let [one, other] = [1, 2].map(|last| format!("X-Forwarded-For: 203.0.113.{last}\r\n"));
+    let clients = [one.as_str(), &other, &one];
+    assert_eq!(of("", clients), ([200, 429, 429], "- - - 127.0.0.1".to_owned()));
+    let named = "127.0.0.1 203.0.113.1 203.0.113.1 203.0.113.2".to_owned();
+    assert_eq!(of("--trusted-proxies unix", clients), ([200, 200, 429], named));
+    let silent = ["", "", &one];
+    let partly = "- - 127.0.0.1 203.0.113.1".to_owned();
+    assert_eq!(of("--trusted-proxies ::1,unix", silent), ([200, 429, 200], partly));
 }
 
 /// Theirs: there was none.

@@ -14,6 +14,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::panic::panic_any;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -379,7 +380,7 @@ async fn answer(mut call: Call, shared: Rc<Shared>) -> Result<Response, String> 
         "/sleep" => {
             let asked = call.query_value("ms").and_then(|text| text.parse().ok());
             sleep(Duration::from_millis(asked.unwrap_or(0))).await;
-            response.text("slept");
+            response.text(format!("slept{}", call.query_value("name").unwrap_or_default()));
         }
         "/thread" => {
             from_a_thread().await;
@@ -388,6 +389,7 @@ async fn answer(mut call: Call, shared: Rc<Shared>) -> Result<Response, String> 
         "/wait" | "/yield" | "/open" => gate(&call, &shared, &mut response).await,
         "/error" => return Err("the password is hunter2".to_owned()),
         "/panic" => panic!("the password is hunter2"),
+        "/panic-twice" => panic_any(BadDrop),
         "/panic-later" => {
             sleep(Duration::from_millis(1)).await;
             panic!("the password is hunter2");
@@ -529,6 +531,7 @@ fn handle(socket: Socket, metadata: &Metadata) {
             hang()
         }
         "panic" => panic!("as asked"),
+        "panic-twice" => panic_any(BadDrop),
         // Until the peer says so.
         "wait" => {
             let _ = socket.get_mut().write_all(b"waiting\n");

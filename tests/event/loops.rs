@@ -5,6 +5,7 @@ use crate::harness::Case;
 use crate::raw::signal;
 use crate::server::{Server, Stopwatch, eventually};
 use std::collections::BTreeSet;
+use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub(crate) const CASES: &[Case] = &[
     ("loops::a_double_answer_is_refused", a_double_answer_is_refused),
     ("loops::plain::who_has_left_is_not_answered", || leaving("loop")),
     ("loops::poll::who_has_left_is_not_answered", || leaving("poll")),
+    ("loops::plain::a_half_closed_client_is_answered", || half_closed("loop")),
+    ("loops::poll::a_half_closed_client_is_answered", || half_closed("poll")),
     ("loops::poll::an_answer_after_the_last_look_leaves", late),
     ("loops::plain::deadlines_are_kept", || deadlines("loop")),
     ("loops::poll::deadlines_wake_the_descriptor", || deadlines("poll")),
@@ -159,25 +162,49 @@ fn a_double_answer_is_refused() {
     });
 }
 
+/// A client whose answer has come, and was not read: when it leaves, it resets the connection.
+pub(crate) fn unread(server: &Server) -> Client {
+    let mut client = server.connect();
+    client.ask("/").unwrap();
+    assert!(client.stream().peek(&mut [0]).unwrap() > 0);
+    client
+}
+
 fn leaving(kind: &str) {
     in_both_modes(kind, "", |server| {
         let mut stays = server.connect();
         stays.ask("/hold").unwrap();
         await_held(server, 1);
-        let mut leaves = server.connect();
-        leaves.ask("/hold").unwrap();
-        await_held(server, 2);
-        drop(leaves);
-        // Only one is owed an answer once the other is seen to have left; the question itself is
-        // owed one too.
-        let mut client = server.connect();
+        let mut held = 1;
         eventually("a client that is gone", PATIENCE, || {
-            let text = client.get("/release").expect("an answer").text();
-            client.ask("/hold").expect("it is there");
-            client = server.connect();
-            text.contains("gone 1").then_some(())
+            let mut leaves = unread(server);
+            leaves.ask("/hold").expect("it is there");
+            await_held(server, held + 1);
+            held = 0;
+            drop(leaves);
+            // The answer may be sooner than the sight of it.
+            let text = server.connect().get("/release").expect("an answer").text();
+            text.ends_with("gone 1").then_some(())
         });
         assert!(stays.reply().unwrap().text().starts_with("held "));
+    });
+}
+
+/// By the loop and by tickets, and all that it had asked.
+fn half_closed(kind: &str) {
+    in_both_modes(kind, "", |server| {
+        let mut client = server.connect();
+        for path in ["/hold", "/after", "/a"] {
+            client.ask(path).unwrap();
+        }
+        client.stream().shutdown(Shutdown::Write).unwrap();
+        await_held(server, 1);
+        assert!(client.is_silent_for(Duration::from_millis(20)));
+        assert_eq!(server.connect().get("/release").unwrap().text(), "released 1, gone 0");
+        for want in ["held 0", "after", "GET /a 0"] {
+            assert_eq!(client.reply().unwrap().text(), want);
+        }
+        assert!(client.is_closed());
     });
 }
 

@@ -2,15 +2,17 @@
 
 use crate::client::{Client, PATIENCE};
 use crate::harness::Case;
-use crate::loops::{in_both_modes, start};
+use crate::loops::{in_both_modes, start, unread};
 use crate::server::{Server, Stopwatch, eventually};
 use std::io::{ErrorKind, Write};
+use std::net::Shutdown;
 use std::time::Duration;
 
 pub(crate) const CASES: &[Case] = &[
     ("tasks::sleepers_do_not_hold_each_other_up", sleepers_do_not_hold_each_other_up),
     ("tasks::wakers_work_from_threads_and_other_futures", wakers),
     ("tasks::a_future_is_dropped_when_its_client_leaves", cancelled),
+    ("tasks::a_half_closed_client_is_answered_if_it_is_asked_for", half_closed),
     ("tasks::a_future_that_never_answers_is_given_up", given_up),
     ("tasks::a_body_is_a_stream", a_body_is_a_stream),
     ("tasks::a_body_that_is_not_read_makes_its_client_wait", back_pressure),
@@ -26,16 +28,17 @@ pub(crate) const CASES: &[Case] = &[
 fn sleepers_do_not_hold_each_other_up() {
     in_both_modes("async", "", |server| {
         let began = Stopwatch::start();
-        let mut clients: Vec<Client> = (0..50).map(|_| server.connect()).collect();
-        for client in &mut clients {
-            client.ask("/sleep?ms=200").unwrap();
+        let mut clients: Vec<Client> = (0..100).map(|_| server.connect()).collect();
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.ask(&format!("/sleep?ms=200&name={number}")).unwrap();
         }
-        for client in &mut clients {
-            assert_eq!(client.reply().unwrap().text(), "slept");
+        // To each its own.
+        for (number, client) in clients.iter_mut().enumerate() {
+            assert_eq!(client.reply().unwrap().text(), format!("slept{number}"));
         }
-        // One after the other it would be ten seconds.
+        // One after the other it would be twenty seconds.
         let took = began.elapsed();
-        assert!((200..5000).contains(&took.as_millis()), "{took:?}");
+        assert!((200..10_000).contains(&took.as_millis()), "{took:?}");
     });
 }
 
@@ -75,6 +78,34 @@ fn cancelled() {
         assert_eq!(leaves.head().unwrap().status, 200);
         drop(leaves);
         await_cancelled(server, 2);
+    });
+}
+
+/// Without the option it is taken for gone, as one that closes is. With it, it gets all that it had
+/// asked for, and only a reset drops a future.
+fn half_closed() {
+    in_both_modes("async", "", |server| {
+        let mut client = server.connect();
+        client.ask("/never").unwrap();
+        client.stream().shutdown(Shutdown::Write).unwrap();
+        assert_eq!(client.rest().unwrap(), b"");
+        await_cancelled(server, 1);
+    });
+    in_both_modes("async", "--half-close true", |server| {
+        let mut client = server.connect();
+        for path in ["/sleep?ms=100", "/wait", "/stream"] {
+            client.ask(path).unwrap();
+        }
+        client.stream().shutdown(Shutdown::Write).unwrap();
+        assert_eq!(client.reply().unwrap().text(), "slept");
+        assert_eq!(server.connect().get("/open").unwrap().text(), "open");
+        assert_eq!(client.reply().unwrap().text(), "let through");
+        assert_eq!(client.reply().unwrap().status, 200);
+        assert!(client.is_closed());
+        let mut leaves = unread(server);
+        leaves.ask("/never").unwrap();
+        drop(leaves);
+        await_cancelled(server, 1);
     });
 }
 
@@ -207,6 +238,7 @@ fn a_panic_anywhere() {
         assert!(leaves.is_silent_for(Duration::from_millis(20)));
         drop(leaves);
         server.await_log("as asked");
+        assert_eq!(server.connect().get("/panic-twice").unwrap().status, 500);
         assert_eq!(server.connect().get("/").unwrap().status, 200);
         assert_eq!(server.workers(), before, "nobody died of it");
     });

@@ -11,6 +11,7 @@ use ringfort::http::{Request, Response};
 use ringfort::{Error, Pool, WorkerInfo};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::panic::panic_any;
 use std::process::{Command, ExitCode};
 use std::rc::Rc;
 
@@ -224,9 +225,20 @@ fn serve(mut options: impl Iterator<Item = String>) -> Result<(), Error> {
         .on_started(|started| println!("url      http://{}/\n", started.addresses[0]))
         .on_event(move |event| {
             eprintln!("{event}");
-            assert!(!panics, "as asked");
+            if panics {
+                panic_any(Bad);
+            }
         })
         .serve_with(move |worker| handler(worker, weights))
+}
+
+/// Panics once more when it is dropped.
+struct Bad;
+
+impl Drop for Bad {
+    fn drop(&mut self) {
+        panic!("as asked");
+    }
 }
 
 /// In the master.

@@ -1,12 +1,13 @@
 //! Whole connections: what the client reads, and why they end.
 
 use crate::fuzzing::script::Script;
-use crate::http::{Handler, InvalidHeader, Pull, Request, Response, Stream, Upload};
+use crate::http::{Handler, InvalidHeader, Owed, Pull, Request, Response, Stream, Upload};
 use crate::protocol::Close;
 use crate::stats::{CloseReason, Counter};
 use proptest::prelude::*;
 use std::cell::Cell;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 /// Answers in every way there is.
@@ -14,6 +15,8 @@ use std::time::Duration;
 struct App {
     /// Objects of the application that are alive, to see that all are dropped.
     alive: Rc<Cell<i32>>,
+    /// What is owed is there.
+    ready: Rc<Cell<bool>>,
 }
 
 impl Handler for App {
@@ -48,6 +51,15 @@ impl Handler for App {
                 response.after(Duration::ZERO, |response| response.text("polled"));
             }),
             "/never" => response.after(Duration::from_secs(3600), move |_| drop(alive)),
+            "/owed" | "/future" => {
+                let ends = request.path() == "/future";
+                let ready = Rc::clone(&self.ready);
+                response.owe(Box::new(Debt { ends, ready, _alive: alive }));
+            }
+            "/produced" => {
+                let ready = Rc::clone(&self.ready);
+                response.stream(Produced { ready, _alive: alive });
+            }
             "/later-panic" => response.after(Duration::from_millis(1), |_| panic!("planned")),
             "/panic" => panic!("planned"),
             _ => response.status(404).text("?"),
@@ -124,6 +136,43 @@ impl Stream for Pieces {
             Some(pause) => Pull::Later(pause),
             None => Pull::More,
         }
+    }
+}
+
+/// Owed by a future, which ends at the client's end, or by a loop.
+struct Debt {
+    ends: bool,
+    ready: Rc<Cell<bool>>,
+    _alive: Guard,
+}
+
+impl Owed for Debt {
+    fn poll(&mut self, response: &mut Response) -> Poll<()> {
+        if !self.ready.get() {
+            return Poll::Pending;
+        }
+        response.text("owed");
+        Poll::Ready(())
+    }
+
+    fn ends_at_eof(&self) -> bool {
+        self.ends
+    }
+}
+
+/// The body that a future makes.
+struct Produced {
+    ready: Rc<Cell<bool>>,
+    _alive: Guard,
+}
+
+impl Stream for Produced {
+    fn next(&mut self, out: &mut Vec<u8>) -> Pull {
+        if !self.ready.get() {
+            return Pull::Wait;
+        }
+        out.extend_from_slice(b"made");
+        Pull::Done
     }
 }
 
@@ -566,6 +615,37 @@ fn a_half_closed_client_is_answered() {
     let later = "200 OK|D|T|Content-Length: 5||later";
     assert_eq!(script.text(), format!("{later}{HELLO}"));
     assert_eq!(script.close().map(|close| close.reason), Some(CloseReason::ClientClosed));
+}
+
+/// The same for what somebody else owes; a future is dropped unless `half_close` is set.
+#[test]
+fn a_half_closed_client_is_answered_by_who_owes_it() {
+    let after_eof = |path: &str, options: &[(&str, &str)]| {
+        let app = App::default();
+        let (alive, ready) = (Rc::clone(&app.alive), Rc::clone(&app.ready));
+        let mut script = Script::new(app, options);
+        script.send(get(path) + &get("/")).eof();
+        let lives = alive.get() == 1;
+        assert_eq!(lives, script.close().is_none(), "{path}");
+        ready.set(true);
+        if lives {
+            script.resume();
+        }
+        assert_eq!(alive.get(), 0, "{path}");
+        (script.text(), script.close().map(|close| close.reason))
+    };
+    let owed = format!("200 OK|D|T|Content-Length: 4||owed{HELLO}");
+    let whole = |text: &str| (text.to_owned(), Some(CloseReason::ClientClosed));
+    let head = "200 OK|D|O|Transfer-Encoding: chunked||";
+    assert_eq!(after_eof("/owed", &[]), whole(&owed));
+    let gone = Some(CloseReason::ClientAborted);
+    assert_eq!(after_eof("/future", &[]), (String::new(), gone));
+    assert_eq!(after_eof("/produced", &[]), (head.to_owned(), gone));
+    let on = [("half_close", "true")];
+    assert_eq!(after_eof("/owed", &on), whole(&owed));
+    assert_eq!(after_eof("/future", &on), whole(&owed));
+    let made = format!("{head}4|made|0||{HELLO}");
+    assert_eq!(after_eof("/produced", &on), whole(&made));
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //! replaces picks that cannot be, and tells it what the counters say. Pure.
 
 use super::{Balancer, Client, LeastConnections, Load};
+use crate::panics::{contained, discard};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::mem::replace;
 
 /// A balancer, and what it was told.
 pub struct Guard {
@@ -45,7 +46,7 @@ impl Guard {
         if self.seen.len() <= slot {
             self.seen.resize(slot + 1, None);
         }
-        let before = std::mem::replace(&mut self.seen[slot], now);
+        let before = replace(&mut self.seen[slot], now);
         if before == now {
             return;
         }
@@ -85,12 +86,22 @@ impl Guard {
 
     /// `None`: it panicked, and least connections serve on.
     fn call<T>(&mut self, call: impl FnOnce(&mut dyn Balancer) -> T) -> Option<T> {
-        let result = catch_unwind(AssertUnwindSafe(|| call(&mut *self.balancer)));
+        let result = contained(|| call(&mut *self.balancer));
         if result.is_err() {
-            self.balancer = Box::new(LeastConnections::default());
+            self.let_go();
             self.panicked = true;
         }
         result.ok()
+    }
+
+    fn let_go(&mut self) {
+        discard(replace(&mut self.balancer, Box::new(LeastConnections::default())));
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 

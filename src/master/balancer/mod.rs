@@ -5,7 +5,7 @@ mod sticky;
 mod weighted;
 
 use crate::config::Balancing;
-use crate::io::Fd;
+use crate::io::{Fd, Peer};
 #[doc(hidden)]
 pub use guard::{Guard, Seen};
 use std::fmt;
@@ -32,13 +32,13 @@ pub struct Client<'a>(Source<'a>);
 #[derive(Clone, Copy)]
 enum Source<'a> {
     Known(Option<SocketAddr>),
-    Connection(&'a Fd, fn(&Fd) -> Option<SocketAddr>),
+    Connection(&'a Fd, fn(&Fd) -> Peer),
 }
 
 impl<'a> Client<'a> {
     /// The client at the other end of a connection.
     #[must_use]
-    pub(crate) fn of(connection: &'a Fd, lookup: fn(&Fd) -> Option<SocketAddr>) -> Self {
+    pub(crate) fn of(connection: &'a Fd, lookup: fn(&Fd) -> Peer) -> Self {
         Self(Source::Connection(connection, lookup))
     }
 
@@ -53,7 +53,7 @@ impl<'a> Client<'a> {
     pub fn address(&self) -> Option<SocketAddr> {
         match self.0 {
             Source::Known(address) => address,
-            Source::Connection(connection, lookup) => lookup(connection),
+            Source::Connection(connection, lookup) => lookup(connection).address(),
         }
     }
 }

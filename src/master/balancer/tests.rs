@@ -368,3 +368,32 @@ fn a_pick_that_cannot_be_goes_to_the_least_loaded() {
         assert_eq!(Guard::new(Box::new(Lies(lie))).pick(&NOBODY, &loads("- -")), None);
     }
 }
+
+/// Panics whenever it is asked, with what panics when it goes, and when it goes itself.
+struct Bad;
+
+impl Balancer for Bad {
+    fn pick(&mut self, _: &Client<'_>, _: &[Load]) -> Option<usize> {
+        std::panic::panic_any(Self);
+    }
+
+    fn name(&self) -> &'static str {
+        "bad"
+    }
+}
+
+impl Drop for Bad {
+    fn drop(&mut self) {
+        panic!("planned");
+    }
+}
+
+#[test]
+fn a_balancer_may_panic_even_when_it_goes() {
+    let mut guard = Guard::new(Box::new(Bad));
+    assert_eq!(guard.pick(&NOBODY, &loads("3/0 1/0")), Some(1));
+    assert!(guard.take_panic());
+    assert_eq!(guard.name(), "least-connections");
+    // One that did not panic until the master ends.
+    drop(Guard::new(Box::new(Bad)));
+}

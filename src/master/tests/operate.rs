@@ -175,6 +175,42 @@ fn what_fails_changes_nothing_and_says_why() {
     );
 }
 
+/// The first of two has proved itself and dies while the second is asked.
+#[test]
+fn who_died_after_it_proved_itself_takes_nothing_over() {
+    for state in ["dead", "draining"] {
+        let mut stage = Stage::ready(Mode::Centralized, 2, &[("surge", "2")]);
+        ask(&mut stage, 1, Command::Reload);
+        read_config(&mut stage, &[]);
+        let [first, second] = living(&stage, Purpose::Succeed)[..] else { panic!() };
+        stage.say_ready(first);
+        stage.settle();
+        let answer = |stage: &mut Stage| {
+            for said in stage.kernel.borrow_mut().probes.values_mut().filter(|s| s.is_none()) {
+                *said = Some(GOOD.to_owned());
+            }
+            stage.settle();
+        };
+        answer(&mut stage);
+        stage.say_ready(second);
+        stage.settle();
+        match state {
+            "dead" => stage.die_holding_its_channel(first, KILLED),
+            _ => stage.hang_up(first),
+        }
+        answer(&mut stage);
+        stage.pass_time(millis(3000));
+        stage.die(first, KILLED);
+        stage.die(second, KILLED);
+        stage.pass_time(millis(3000));
+        let [(1, Answer { ok: false, text, .. })] = &answers(&mut stage)[..] else { panic!() };
+        assert!(text.contains("since it proved") || text.contains("after it had proved"), "{text}");
+        assert_eq!((heard(&mut stage, 0), heard(&mut stage, 1)), (vec![], vec![]));
+        let report = stage.master.report();
+        assert!(report.balances() && report.cut.is_empty(), "{report}");
+    }
+}
+
 #[test]
 fn a_refused_fork_ends_it() {
     let mut stage = Stage::ready(Mode::Centralized, 1, &[]);
@@ -314,6 +350,33 @@ fn a_fat_worker_is_replaced_and_only_one_at_a_time() {
     stage.die(0, Exit::Code(0));
     stage.pass_time(millis(150));
     assert_eq!(living(&stage, Purpose::Succeed).len(), 2);
+}
+
+/// What interrupts it says nothing against the successors: it goes on at once.
+#[test]
+fn recycling_goes_on_after_what_came_before_it() {
+    let mut stage = Stage::ready(Mode::Shared, 1, &[("recycle_rss", "1m")]);
+    stage.kernel.borrow_mut().memory = Some(2 << 20);
+    stage.pass_time(millis(600));
+    let successor = living(&stage, Purpose::Succeed)[0];
+    assert!(ask(&mut stage, 1, Command::ScaleBy(0))[0].1.ok);
+    stage.die(successor, KILLED);
+    stage.pass_time(millis(1200));
+    assert_eq!(living(&stage, Purpose::Succeed).len(), 1);
+}
+
+#[test]
+fn a_reload_fills_the_slots_of_those_that_nobody_followed() {
+    let mut stage = Stage::ready(Mode::Centralized, 2, &[("auto_restart", "false")]);
+    stage.die(0, KILLED);
+    stage.die(1, KILLED);
+    stage.pass_time(millis(300));
+    ask(&mut stage, 1, Command::Reload);
+    read_config(&mut stage, &[]);
+    prove(&mut stage, GOOD);
+    prove(&mut stage, GOOD);
+    let [(1, Answer { ok: true, text, .. })] = &answers(&mut stage)[..] else { panic!() };
+    assert_eq!(text, "epoch 1 serves with 2 workers; a restart is needed for backlog");
 }
 
 #[test]

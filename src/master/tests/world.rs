@@ -4,7 +4,7 @@ use crate::config::{Balancing, Config};
 use crate::event::Event;
 use crate::io::{
     Batch, Buf, Child, Completion, Errno, Exit, Fd, Half, Instant, Io, Kind, Message, Op, Owned,
-    Processes, Purpose, SendNow, Signal, Token, Usage, WorkerPlan,
+    Peer, Processes, Purpose, SendNow, Signal, Token, Usage, WorkerPlan,
 };
 use crate::ipc::board::Board;
 use crate::ipc::handoff::{Handoff, is_handoff};
@@ -15,7 +15,6 @@ use crate::signals::SignalManager;
 use crate::stats::{CloseReason, Counter};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -355,8 +354,8 @@ impl Io for World {
         }
     }
 
-    fn peer(_: &Fd) -> Option<SocketAddr> {
-        None
+    fn peer(_: &Fd) -> Peer {
+        Peer::Gone
     }
 }
 
@@ -690,6 +689,13 @@ impl Stage {
         process.exit.get_or_insert(exit);
         process.hung_up = true;
         process.inbox.clear();
+        kernel.signals.push_back(17);
+    }
+
+    /// It ends, and its ring holds the other end of its channel for a while.
+    pub(super) fn die_holding_its_channel(&mut self, process: usize, exit: Exit) {
+        let mut kernel = self.kernel.borrow_mut();
+        kernel.processes[process].exit = Some(exit);
         kernel.signals.push_back(17);
     }
 
