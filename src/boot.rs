@@ -1,5 +1,6 @@
 //! Wiring: listeners, signals, the board, fork, which process keeps which descriptor, which kernel.
 
+mod descriptors;
 mod opened;
 mod operators;
 mod privileges;
@@ -28,7 +29,7 @@ use crate::signals::SignalManager;
 use crate::sys::errno::Failed;
 use crate::sys::ring::{Ring, RingSettings};
 use crate::sys::socket::{self, FileId, Options};
-use crate::sys::{clock, file, probe, process, scm, shm, signal};
+use crate::sys::{clock, file, parent, probe, process, scm, shm, signal};
 use crate::system::SystemInfo;
 use crate::worker;
 use opened::Opened;
@@ -64,6 +65,9 @@ const LINES_PER_SLOT: u32 = 5;
 /// Up to how many workers a small pool can be scaled when nobody says.
 const WORKERS_MAX: u32 = 16;
 
+/// A worker that looks ends by itself.
+const _: () = assert!(parent::GRACE.as_millis() > worker::drain::ORPHAN.as_millis());
+
 /// The budget of an idle connection (README, "Limits"): its slot holds everything.
 const _: () = assert!(worker::slot_bytes::<Http<fn(&Request<'_>, &mut Response)>>() <= 256);
 
@@ -95,16 +99,16 @@ fn serve<E: fmt::Display>(
     inherited.retain(|fd| !hooks.private.contains(fd) && !passed.contains(fd));
     let system = SystemInfo::get(u32::try_from(config.fallback_cpus()).unwrap_or(1));
     let (workers, workers_reason) = how_many(&config, &system);
-    let descriptors = fit_descriptors(&mut config)?;
+    let descriptors = descriptors::fit(&mut config)?;
     probe::check(config.connections_max() + SPARE_FDS)?;
     let Recommendation { mode: first_mode, reason: mode_reason } = recommended(&config, &system);
-    let upgradable = hooks.upgradable;
     let build = hooks.build.take().unwrap_or_default();
     let mut opened = match &mut before {
         Some(before) => Opened::taken_over(before, &config, workers, build)?,
-        None => Opened::fresh(&config, hooks.control.take(), first_mode, workers, build)?,
+        None => Opened::fresh(&config, &mut hooks, first_mode, workers, build)?,
     };
     let before = before.as_ref();
+    let programs = (hooks.upgradable, before.is_some_and(|b| b.shell.program.is_some()));
     let mode = before.map_or(first_mode, |before| upgrade::mode(before, first_mode));
     let descriptors = (before.map_or(descriptors.0, |b| b.shell.nofile), descriptors.1);
     let next = opened.next(&config, descriptors.0, workers, first_mode)?;
@@ -129,11 +133,12 @@ fn serve<E: fmt::Display>(
         next: Some(Rc::clone(&next)),
     };
     ring.set_launch(launch(launching, factory, hooks.reload.take(), hooks.calls.clone())?);
+    ring.capture(config.capture_stderr());
     ring.set_listen(listen(opened.bound.addresses.clone(), &config));
     ring.set_replace(Box::new(move |core| next.replace(core)));
     let mail = hooks.mail.take();
     let mut parts = opened.parts(&config, hooks, workers, mode)?;
-    parts.admin = opened.operators.parts(&opened.bound.addresses, descriptors, upgradable);
+    parts.admin = opened.operators.parts(&opened.bound.addresses, descriptors, programs);
     let mut master = Master::new(ring, parts, &config);
     if let Some(before) = before {
         let resized = Some(workers).filter(|workers| *workers != before.shell.workers);
@@ -212,20 +217,6 @@ fn configured_balancer(config: &Config) -> Result<Box<dyn Balancer>, Error> {
         }
     };
     Ok(balancer::balancer(config.balancing(), weights))
-}
-
-/// Raises RLIMIT_NOFILE as far as allowed. The default of `connections_max` yields to the limit; a
-/// number that somebody chose does not, and is refused by the probe if it does not fit.
-fn fit_descriptors(config: &mut Config) -> Result<(u64, u64), Error> {
-    let (before, limit) =
-        process::raise_nofile().map_err(|failed| failed.error("RLIMIT_NOFILE"))?;
-    let room = limit.saturating_sub(SPARE_FDS);
-    let default = Config::default().connections_max();
-    if config.connections_max() != default || default <= room || room == 0 {
-        return Ok((before, limit));
-    }
-    config.setters().connections_max(room)?;
-    Ok((before, limit))
 }
 
 /// All listeners of a pool, and what must be unlinked at its end.
@@ -363,9 +354,14 @@ fn launch<E: fmt::Display>(
     }))
 }
 
-/// The kernel tells this worker that its master has died: by this signal.
+/// The kernel tells this worker that its master has died, by this signal; in the end by KILL.
 fn go_with(master: u32, signal: Signal) -> Result<(), String> {
-    match process::die_with(master, signal) {
+    // What is to end on TERM may not come to look.
+    let asked = match signal {
+        Signal::Term => parent::drain_with(master),
+        Signal::Abort | Signal::Kill => process::die_with(master, signal),
+    };
+    match asked {
         Ok(true) => Ok(()),
         Ok(false) => Err("the master is gone".to_owned()),
         Err(failed) => Err(failed.error("signals").to_string()),

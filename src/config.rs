@@ -18,7 +18,7 @@ use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use value::{Value, bounded};
+use value::{DAY, KIB, MIB, MILLI, Value, YEAR, bounded, secs};
 use weights::{WEIGHT_MAX, show_weights, weight, wrong_weights};
 
 /// What is wrong with a setting.
@@ -177,16 +177,6 @@ macro_rules! options {
 #[derive(Debug)]
 pub struct Setters<'a>(&'a mut Config);
 
-const fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-const DAY: Duration = secs(86_400);
-const YEAR: Duration = secs(365 * 86_400);
-const MILLI: Duration = Duration::from_millis(1);
-const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
-
 options! {
     /// How many workers; 0: one per CPU that this process may use (affinity and cgroup quota). 0 to
     /// 1024.
@@ -259,6 +249,12 @@ options! {
     canary_workers: u64 = 0, 0, 1024;
     /// How long that trial takes.
     canary_time: Duration = secs(10), MILLI, secs(3600);
+    /// How long the answers of those on trial may take, all but one of a hundred (p99), from the
+    /// whole request to the head of its answer; longer: they are refused. 0: any time.
+    canary_p99: Duration = Duration::ZERO, Duration::ZERO, DAY;
+    /// How many times as long as those of the old workers, which serve at the same time, and 10 ms
+    /// at least; 0: any. 0 to 1000.
+    canary_slowdown: u64 = 3, 0, 1000;
     /// After how many requests a worker is replaced by a new one; each life draws up to a fifth
     /// more. 0: never.
     recycle_requests: u64 = 0, 0, 1 << 40;
@@ -303,6 +299,11 @@ options! {
     /// Whether workers and what they start may never gain privileges by running a program
     /// (PR_SET_NO_NEW_PRIVS): set-user-id programs such as sudo then do not work for them.
     no_new_privs: bool = true, false, true;
+    /// Whether the master reads what workers write to standard error, passes it on to its own and
+    /// keeps the last 16 lines of each for its end. It is no terminal to them then, what the
+    /// master's does not take at once is lost, and a worker waits that writes 1 MiB while the
+    /// master is stopped.
+    capture_stderr: bool = false, false, true;
     /// Whether USR2 to the master upgrades the program; if not, it is the application's.
     usr2_upgrade: bool = false, false, true;
     /// Whether each worker stays on one CPU: that of its slot, of those that the master may use.

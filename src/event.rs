@@ -1,5 +1,9 @@
 //! What happened in the pool, as typed values: one log line each, with a level. Pure.
 
+mod hang;
+
+pub use hang::Hang;
+
 use crate::io::{Errno, Exit};
 use crate::master::Report;
 use crate::master::ends::EndReason;
@@ -83,56 +87,6 @@ impl fmt::Display for ChannelFault {
     }
 }
 
-/// What becomes of a worker that hangs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hang {
-    /// Others serve what it has not begun.
-    Late {
-        /// How many connections on their way to it they get.
-        rescued: u64,
-    },
-    /// It turns again.
-    Back,
-    /// It goes on hanging: what is known of it. Next it is aborted, then killed.
-    Known {
-        /// What the kernel says that it does.
-        state: &'static str,
-        /// For how long it has been on a CPU.
-        cpu: Duration,
-        /// Its connections.
-        open: u64,
-        /// Its requests that are not answered.
-        active: u64,
-    },
-    /// It was sent ABRT, for a core dump.
-    Aborted,
-}
-
-impl Hang {
-    /// As part of a sentence.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Late { .. } => "is late",
-            Self::Back => "turns again",
-            Self::Known { .. } => "hangs",
-            Self::Aborted => "aborted",
-        }
-    }
-}
-
-impl fmt::Display for Hang {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Late { rescued } => write!(f, ": given to others: {rescued}"),
-            Self::Known { state, cpu, open, active } => {
-                write!(f, " {state}, cpu={cpu:?} open={open} active={active}")
-            }
-            Self::Back | Self::Aborted => Ok(()),
-        }
-    }
-}
-
 /// Something that happened in the pool. `Display` is one line without a newline, whatever a worker
 /// said.
 #[derive(Clone, Debug, PartialEq)]
@@ -188,6 +142,15 @@ pub enum Event {
         pid: u32,
         /// Where and why.
         panic: String,
+    },
+    /// What a worker that ended by itself wrote last to standard error.
+    LastLines {
+        /// Which slot it filled.
+        slot: u32,
+        /// Its process.
+        pid: u32,
+        /// The last lines.
+        lines: Vec<String>,
     },
     /// A worker ended before it was ready.
     WorkerBootFailed {
@@ -374,6 +337,7 @@ impl Event {
             | Self::BackOff { .. }
             | Self::WorkerShort { .. }
             | Self::LastPanic { .. }
+            | Self::LastLines { .. }
             | Self::Refused { .. }
             | Self::SignalIgnored { .. }
             | Self::Stopping
@@ -383,7 +347,7 @@ impl Event {
             | Self::SpawnRefused { .. } => Level::Warn,
             Self::WorkerBootFailed { .. }
             | Self::WorkerKilled { .. }
-            | Self::WorkerHang { hang: Hang::Known { .. } | Hang::Aborted, .. }
+            | Self::WorkerHang { hang: Hang::Known(_) | Hang::Aborted { .. }, .. }
             | Self::OutOfFds { .. }
             | Self::AcceptFailed { .. }
             | Self::ChannelBroken { .. }
@@ -429,6 +393,13 @@ impl fmt::Display for Event {
             }
             Self::LastPanic { slot, pid, panic } => {
                 write!(f, "its last panic: slot={slot} pid={pid}: {}", panic.escape_debug())
+            }
+            Self::LastLines { slot, pid, lines } => {
+                write!(
+                    f,
+                    "its last lines: slot={slot} pid={pid}: {}",
+                    lines.join("\n").escape_debug()
+                )
             }
             Self::WorkerBootFailed { slot, reason } => {
                 write!(f, "worker did not come up: slot={slot}: {}", reason.escape_debug())
@@ -521,7 +492,7 @@ mod tests {
             slot: 0,
             pid: 1,
             exit,
-            reason: EndReason::new(exit, asked, None, false),
+            reason: EndReason::new(exit, asked, None, None, false),
             uptime: Duration::from_secs(1),
             open: 0,
             asked,

@@ -6,6 +6,7 @@
 //! remembered from earlier ones.
 
 use crate::io::{Bytes, Errno, Fd, Instant, Peer, Token};
+pub use crate::ipc::board::Stage;
 pub use crate::ipc::handoff::Carried;
 use crate::stats::CloseReason;
 
@@ -117,6 +118,8 @@ pub struct Next {
     pub read_file: Option<(u64, u32)>,
     /// Close when all output has left.
     pub close: Option<Close>,
+    /// Where the connection stands, for who asks what the worker is at.
+    pub stage: Stage,
 }
 
 /// How a connection is to be closed, once its output has left.

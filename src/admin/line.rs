@@ -27,7 +27,10 @@ pub const COMMANDS: [(&str, &str); 12] = [
     ("dump", "what every part of the master and every worker does"),
     ("reload", "replace all workers by new ones, or change nothing"),
     ("upgrade", "replace the program by the one on disk, or change nothing"),
-    ("rollback", "go back to the workers' settings before the last reload"),
+    (
+        "rollback",
+        "go back to the settings before the last reload, or the program before an upgrade",
+    ),
     ("scale N", "so many workers; +N or -N: so many more or less; 0: drain them all"),
     ("recycle [SLOT]", "replace the worker of a slot, or all, one by one"),
     ("mode shared|centralized", "change how connections reach workers"),

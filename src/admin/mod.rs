@@ -17,7 +17,7 @@ pub use page::Page;
 pub use process::{ProcessInfo, ProcessState};
 pub use slot::SlotInfo;
 pub use view::View;
-pub(crate) use visitors::{Question, Visitors};
+pub(crate) use visitors::{DOOR_RESERVE, Question, Visitors};
 
 /// Who may come through a listener of the master's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,4 +41,6 @@ pub struct Parts {
     pub descriptors: (u64, u64),
     /// Whether the process can become another program.
     pub upgradable: bool,
+    /// Whether it was one before, which can come back.
+    pub earlier: bool,
 }

@@ -22,6 +22,8 @@ pub struct SlotInfo {
     pub last_end: String,
     /// Its last panic, as far as that is known.
     pub last_panic: String,
+    /// What it wrote last to standard error, if the master reads that.
+    pub last_lines: Vec<String>,
 }
 
 impl SlotInfo {
@@ -37,6 +39,7 @@ impl SlotInfo {
             "last_pid": self.last_pid,
             "last_end": self.last_end,
             "last_panic": self.last_panic,
+            "last_lines": self.last_lines,
         })
     }
 }

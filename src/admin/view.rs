@@ -121,6 +121,7 @@ impl View {
                 last_pid: 39,
                 last_end: "exit code 3".to_owned(),
                 last_panic: String::new(),
+                last_lines: Vec::new(),
             }],
             restart_storm: true,
             ends: BTreeMap::from([("exit_code", 3)]),

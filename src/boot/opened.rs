@@ -1,5 +1,6 @@
 //! What is open before the master begins: made here, or taken over from the program before.
 
+use super::descriptors;
 use super::upgrade::{self, Next};
 use super::{Bound, LINES_PER_SLOT, MASTER_SIGNALS, Operators, configured_balancer, workers_max};
 use crate::admin;
@@ -22,6 +23,8 @@ pub(super) struct Opened {
     /// What the board counts, as it is told to the next program.
     called: Names,
     elders: Vec<ElderPart>,
+    /// The program before this one, if it became this.
+    earlier: Option<Fd>,
     signals: Fd,
     before: Mask,
 }
@@ -29,18 +32,19 @@ pub(super) struct Opened {
 impl Opened {
     pub(super) fn fresh(
         config: &Config,
-        control: Option<Fd>,
+        hooks: &mut Hooks,
         mode: Mode,
         workers: u32,
         build: Build,
     ) -> Result<Self, Error> {
-        let mut operators = Operators::open(config, control)?;
+        descriptors::check(config, mode, workers, hooks.mail.is_some())?;
+        let mut operators = Operators::open(config, hooks.control.take())?;
         let bound = Bound::listen(config, mode, workers).inspect_err(|_| operators.close())?;
         let (memory, board) = new_board(workers_max(config, workers), &build)?;
         let (signals, before) =
             signal::open(&MASTER_SIGNALS).map_err(|failed| failed.error("signals"))?;
-        let (called, elders) = (build.called, Vec::new());
-        Ok(Self { operators, bound, memory, board, called, elders, signals, before })
+        let (called, elders, earlier) = (build.called, Vec::new(), None);
+        Ok(Self { operators, bound, memory, board, called, elders, earlier, signals, before })
     }
 
     /// As the program before left it. If its board counts something else than ours, that is for its
@@ -77,12 +81,13 @@ impl Opened {
         let operators = Operators::taken_over(shell);
         let before = upgrade::blocked(shell)?;
         let (called, elders) = (build.called, shell.elders.clone());
-        Ok(Self { operators, bound, memory, board, called, elders, signals, before })
+        let earlier = shell.program.map(Fd::new);
+        Ok(Self { operators, bound, memory, board, called, elders, earlier, signals, before })
     }
 
     /// How all of it goes to the next program.
     pub(super) fn next(
-        &self,
+        &mut self,
         config: &Config,
         nofile: u64,
         workers: u32,
@@ -93,7 +98,7 @@ impl Opened {
         let boards = (BoardPart { fd, lines, counters, reasons }, self.elders.clone());
         let facts = (&self.before, nofile, workers, mode);
         let shell = upgrade::shell(config, &self.bound, &self.operators, boards, facts);
-        Next::new(shell, self.before.clone())
+        Next::new(shell, self.before.clone(), self.earlier.take())
     }
 
     /// What the master gets of it, but for what is its operators'.

@@ -87,6 +87,12 @@ impl Operators {
                     ErrorKind::AddressInUse,
                     format!("{shown}: another master holds it: {pid}"),
                 ),
+                Refused::NotOurs => Error::new(
+                    ErrorKind::Config,
+                    format!(
+                        "pid_file: {shown} holds something else than a number; it is left alone"
+                    ),
+                ),
                 Refused::Failed(failed) => failed.error(shown),
             }
         })?;
@@ -127,7 +133,7 @@ impl Operators {
         &mut self,
         addresses: &[Address],
         descriptors: (u64, u64),
-        upgradable: bool,
+        (upgradable, earlier): (bool, bool),
     ) -> Parts {
         Parts {
             doors: std::mem::take(&mut self.doors),
@@ -135,6 +141,7 @@ impl Operators {
             addresses: addresses.iter().map(Address::to_string).collect(),
             descriptors,
             upgradable,
+            earlier,
         }
     }
 

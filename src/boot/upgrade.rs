@@ -5,11 +5,11 @@ use crate::config::{Config, Mode, parse_address};
 use crate::error::{Error, ErrorKind};
 use crate::io::{Address, Fd, WorkerPlan};
 use crate::ipc::board::{Board, Names};
-use crate::ipc::manifest::{self, BoardPart, Core, ElderPart, FilePart, Manifest, Shell};
+use crate::ipc::manifest::{self, BoardPart, Core, ElderPart, FilePart, Manifest, Shell, VARIABLE};
 use crate::master::MasterListener;
 use crate::sys::errno::Failed;
 use crate::sys::signal::Mask;
-use crate::sys::socket::FileId;
+use crate::sys::socket::{FileId, close};
 use crate::sys::{exec, process, shm};
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub(super) enum Arrived {
 
 /// Reads it, once.
 pub(super) fn arrived() -> Result<Option<Arrived>, Error> {
-    let said = exec::take_variable(manifest::VARIABLE).map_err(|failed| failed.error("upgrade"))?;
+    let said = exec::take_variable(VARIABLE).map_err(|failed| failed.error("upgrade"))?;
     let Some(said) = said else { return Ok(None) };
     let words: Vec<&str> = said.split(' ').collect();
     let fd = |text: &str| text.parse().ok().filter(|fd| *fd > 2).map(Fd::new);
@@ -156,13 +156,21 @@ pub(super) fn bound(manifest: &Manifest) -> Result<Bound, String> {
 /// How this process becomes the next program.
 pub(super) struct Next {
     program: PathBuf,
+    /// The program before this one, if it became this.
+    earlier: Option<Fd>,
     shell: Shell,
     before: Mask,
 }
 
+impl Drop for Next {
+    fn drop(&mut self) {
+        self.earlier.take().into_iter().for_each(close);
+    }
+}
+
 impl Next {
     /// The program that runs now, as it is on disk when it is asked for.
-    pub(super) fn new(shell: Shell, before: Mask) -> Result<Self, Error> {
+    pub(super) fn new(shell: Shell, before: Mask, earlier: Option<Fd>) -> Result<Self, Error> {
         let program = std::env::current_exe()
             .map_err(|error| Error::new(ErrorKind::System, format!("our own path: {error}")))?;
         // What proc(5) adds when the file was replaced or removed.
@@ -170,7 +178,7 @@ impl Next {
             Some(path) => PathBuf::from(path),
             None => program,
         };
-        Ok(Self { program, shell, before })
+        Ok(Self { program, earlier, shell, before })
     }
 
     fn manifest(&self, core: &str) -> Result<Manifest, String> {
@@ -187,6 +195,12 @@ impl Next {
             Ok(manifest) => manifest,
             Err(why) => return why,
         };
+        let mut manifest = manifest;
+        let own = match exec::own_program() {
+            Ok(own) => own,
+            Err(failed) => return failed.error("our own program").to_string(),
+        };
+        manifest.shell.program = Some(own.raw());
         let mut fds = manifest.descriptors();
         match self.exec(&manifest, &mut fds, |text| format!("serve {text}")) {
             Ok(failed) | Err(failed) => {
@@ -194,7 +208,8 @@ impl Next {
                 for fd in fds {
                     let _ = exec::keep_open(&[fd], false);
                 }
-                self.why(failed)
+                close(own);
+                self.why(&manifest, failed)
             }
         }
     }
@@ -211,7 +226,7 @@ impl Next {
             self.exec(&manifest, &mut fds, |text| format!("try {text} {}", channel.raw()))
         });
         match begun {
-            Ok(failed) | Err(failed) => self.why(failed),
+            Ok(failed) | Err(failed) => self.why(&manifest, failed),
         }
     }
 
@@ -224,13 +239,21 @@ impl Next {
         let text = exec::write_text(&manifest.encode())?;
         fds.push(text.raw());
         let failed = exec::keep_open(fds, true)
-            .map(|()| exec::exec(&self.program, manifest::VARIABLE, &value(text.raw())));
-        crate::sys::socket::close(text);
+            .map(|()| exec::exec(&self.which(manifest), VARIABLE, &value(text.raw())));
+        close(text);
         failed
     }
 
-    fn why(&self, failed: Failed) -> String {
-        failed.error(self.program.display()).to_string()
+    /// The one on disk, or the one before this.
+    fn which(&self, manifest: &Manifest) -> PathBuf {
+        match &self.earlier {
+            Some(earlier) if manifest.core.back == Some(true) => exec::path_of(earlier),
+            Some(_) | None => self.program.clone(),
+        }
+    }
+
+    fn why(&self, manifest: &Manifest, failed: Failed) -> String {
+        failed.error(self.which(manifest).display()).to_string()
     }
 }
 

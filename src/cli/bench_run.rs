@@ -67,15 +67,15 @@ fn written(format: Format, report: &Report) -> String {
 fn capacity_text(format: Format, found: &Found) -> String {
     let rate = found.best.as_ref().and_then(Report::offered);
     let limit = found.limit.as_ref().and_then(Report::offered);
-    let note = match (found.client_was_limit, rate) {
-        (true, _) => "the client was the limit: the server may hold more",
-        (false, None) => "no rate held",
-        (false, Some(_)) => "the server was the limit",
-    };
-    // Without a rate that held, the one that broke shows why.
-    let report = found.best.as_ref().or(found.limit.as_ref());
-    let Some(report) = report else { return "stopped before the first trial had ended\n".into() };
-    let text = written(format, report);
+    // Without a rate that held, the one that broke or was stopped shows why.
+    let report = found.best.as_ref().or(found.limit.as_ref()).or(found.stopped.as_ref());
+    let text = report.map(|report| written(format, report)).unwrap_or_default();
+    let number = |rate: Option<f64>| rate.map(|rate| format!("{rate:.1}")).unwrap_or_default();
+    let shown = rate.map_or_else(|| "none".to_owned(), |rate| format!("{rate:.0} requests/s"));
+    let broke = limit.map(|limit| format!(", {limit:.0} broke")).unwrap_or_default();
+    let (trials, note) = (found.trials, found.note());
+    let plural = if trials == 1 { "trial" } else { "trials" };
+    let line = format!("capacity: {shown}{broke}; {trials} {plural}; {note}");
     match format {
         Format::Json => {
             // It was JSON a moment ago.
@@ -83,18 +83,26 @@ fn capacity_text(format: Format, found: &Found) -> String {
             value["capacity"] = json!({
                 "rate": rate,
                 "broke_at": limit,
-                "trials": found.trials,
+                "trials": trials,
                 "client_was_limit": found.client_was_limit,
+                "interrupted": found.stopped.is_some(),
+                "note": note,
             });
             format!("{value:#}\n")
         }
-        Format::Text | Format::Markdown => {
-            let rate =
-                rate.map_or_else(|| "none".to_owned(), |rate| format!("{rate:.0} requests/s"));
-            let broke = limit.map(|limit| format!(", {limit:.0} broke")).unwrap_or_default();
-            format!("capacity: {rate}{broke}; {} trials; {note}\n\n{text}", found.trials)
+        Format::Text | Format::Markdown => format!("{line}\n\n{text}"),
+        Format::Csv => {
+            let (rate, limit) = (number(rate), number(limit));
+            let more =
+                ["capacity,broke_at,trials,note", &format!("{rate},{limit},{trials},{note}")];
+            let lines = text.lines().zip(more).map(|(own, more)| format!("{own},{more}\n"));
+            lines.collect()
         }
-        Format::Csv | Format::Html => text,
+        Format::Html => {
+            let is_valid = found.exit_code() == Report::EXIT_OK;
+            let class = if is_valid { "valid" } else { "invalid" };
+            text.replacen("</h1>\n", &format!("</h1>\n<p class=\"{class}\">{line}</p>\n"), 1)
+        }
     }
 }
 

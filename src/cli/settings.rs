@@ -3,6 +3,7 @@
 
 use super::Usage;
 use ringfort::Config;
+use ringfort::ipc::manifest;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -226,6 +227,10 @@ fn text<'a>(given: &Given, value: &'a OsStr) -> Result<&'a str, Usage> {
 fn environment(env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Vec<Given>, Usage> {
     let mut layer = Vec::new();
     for (variable, value) in env {
+        // Where the program before this one, in an upgrade, says what it hands over.
+        if variable == manifest::VARIABLE {
+            continue;
+        }
         let Some(name) = variable.to_str().and_then(|v| v.strip_prefix(PREFIX)) else { continue };
         let known = name.to_ascii_lowercase();
         if known.to_ascii_uppercase() != name || !(known == CONFIG || is_setting(&known)) {

@@ -17,7 +17,7 @@ use super::response::Response;
 use super::serve::{Incoming, asks_for_head, discard};
 use crate::config::Config;
 use crate::io::{Errno, Fd, Instant};
-use crate::protocol::{Carried, Close, Cx, Next, Protocol};
+use crate::protocol::{Carried, Close, Cx, Next, Protocol, Stage};
 use crate::stats::{CloseReason, Counter};
 use std::fmt;
 use std::mem;
@@ -230,7 +230,7 @@ impl<H: Handler> Http<H> {
             connection.end_of_input();
         }
         connection.yielded = stop == Stop::Turn;
-        let mut next = Next::default();
+        let mut next = Next { stage: connection.stage(), ..Next::default() };
         if let State::Closing(close) = connection.state {
             connection.carry = Vec::new();
             next.close = Some(close);
@@ -424,6 +424,21 @@ impl Connection {
     /// not yet a request.
     fn in_head(&self) -> bool {
         !self.carry.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
+    }
+
+    /// Where it stands, as seen from outside.
+    fn stage(&self) -> Stage {
+        match self.state {
+            State::Head if !self.in_head() => Stage::Idle,
+            State::Head | State::Body(_) => Stage::Reading,
+            State::Answer(_) => Stage::Answering,
+            State::Refused(..) | State::Closing(_) => Stage::Writing,
+        }
+    }
+
+    /// Since its request had come whole.
+    pub(super) fn waited(&self, now: Instant) -> Duration {
+        now.since(self.begun.max(self.since))
     }
 
     /// Counts bytes as used, before the request in them is served.

@@ -128,7 +128,10 @@ impl<H: Handler> Http<H> {
         cx: &mut Cx<'_>,
     ) -> usize {
         let request = Request::new(head, &[], cx, self.front.proxies);
-        let Ok(upload) = contained(|| self.handler.upload(&request)) else {
+        cx.stats.handling(head.method, head.target);
+        let upload = contained(|| self.handler.upload(&request));
+        cx.stats.handled();
+        let Ok(upload) = upload else {
             self.on_panic(connection, Facts::of(head), cx);
             return input.len();
         };
@@ -268,6 +271,7 @@ impl<H: Handler> Http<H> {
             return self.respond(connection, facts, cx);
         }
         let request = Request::new(head, body, cx, self.front.proxies);
+        cx.stats.handling(head.method, head.target);
         self.answer(connection, facts, cx, |handler, response| handler.handle(&request, response));
     }
 
@@ -279,7 +283,9 @@ impl<H: Handler> Http<H> {
         cx: &mut Cx<'_>,
         fill: impl FnOnce(&mut H, &mut Response),
     ) {
-        match contained(|| fill(&mut self.handler, &mut self.response)) {
+        let filled = contained(|| fill(&mut self.handler, &mut self.response));
+        cx.stats.handled();
+        match filled {
             Ok(()) => self.respond(connection, facts, cx),
             Err(Panicked) => {
                 let half_filled = mem::take(&mut self.response);
@@ -357,6 +363,7 @@ impl<H: Handler> Http<H> {
             None => Persistence::Implied,
         };
         cx.stats.add(Counter::Responses, 1);
+        cx.stats.answered(connection.waited(cx.now));
         match self.response.code() {
             400..=499 => cx.stats.add(Counter::ClientErrors, 1),
             500.. => cx.stats.add(Counter::ServerErrors, 1),
@@ -441,6 +448,7 @@ impl<H: Handler> Http<H> {
         cx: &mut Cx<'_>,
     ) {
         cx.stats.add(Counter::Responses, 1);
+        cx.stats.answered(connection.waited(cx.now));
         let is_ours = status >= 500;
         cx.stats.add(if is_ours { Counter::ServerErrors } else { Counter::ClientErrors }, 1);
         self.response.write_whole(&self.date, is_head, cx.out.buffer());

@@ -282,9 +282,11 @@ pub trait Io {
     fn recycle(&mut self, buf: Buf);
     /// What a finished operation owned. Call once, at its last completion.
     fn reclaim(&mut self, token: Token) -> Option<Owned>;
-    /// Takes one arrival from a listener without waiting (accept4). `Errno::Again`: there is none.
+    /// Takes one arrival from a listener without waiting (accept4). `Errno::Again`: there is none;
+    /// `Errno::Gone`: it was shut down, here or in another process, and listens no more.
     fn accept(&mut self, listener: &Fd) -> Result<Fd, Errno>;
-    /// Ends one or both halves at once (shutdown(2), directly).
+    /// Ends one or both halves at once (shutdown(2), directly). A listener listens no more then,
+    /// whoever holds it: what is in its queue is reset, and who comes is refused.
     fn shutdown(&mut self, fd: &Fd, half: Half);
     /// Closes a descriptor (close(2), directly).
     fn close(&mut self, fd: Fd);
@@ -475,6 +477,9 @@ pub trait Processes {
     fn spare(&mut self) -> Result<Fd, Errno>;
     /// One more listener in the group of this address, by index into the pool's addresses.
     fn listen(&mut self, address: u16) -> Result<Fd, Errno>;
+    /// Nobody joins this listener's queue any more, whoever holds it; those in it can be accepted.
+    /// Who comes is refused, at the latest when the listener is shut down.
+    fn hold_arrivals(&mut self, listener: &Fd);
     /// Two ends of a new connection: ours, and one to be handed to a worker.
     fn pair(&mut self) -> Result<(Fd, Fd), Errno>;
     /// Bytes of memory that a worker (by its number: it is not reaped) has resident; `shared_out`:
@@ -487,6 +492,32 @@ pub trait Processes {
     }
     /// What a worker (by its number: it is not reaped) does now. `None`: the kernel does not say.
     fn usage(&mut self, pid: u32) -> Option<Usage>;
+    /// Where in the kernel a worker is; empty: nowhere, or the kernel does not say.
+    fn place(&mut self, _pid: u32) -> String {
+        String::new()
+    }
+    /// Connections of a worker on which nobody has read or written a byte, accepted on one of these
+    /// ports, and `most` of them: copies, each with its port.
+    fn untouched(
+        &mut self,
+        _pid: u32,
+        _pidfd: &Fd,
+        _ports: &[u16],
+        _most: usize,
+    ) -> Result<Vec<(u16, Fd)>, Errno> {
+        Ok(Vec::new())
+    }
+    /// Whether that is still so.
+    fn is_untouched(&mut self, _fd: &Fd) -> bool {
+        false
+    }
+    /// Where to read what a worker that was just spawned writes to standard error; `None`: it
+    /// writes to ours.
+    fn stderr(&mut self, _pid: u32) -> Option<Fd> {
+        None
+    }
+    /// Writes to our standard error, as far as that takes it at once.
+    fn pass_on(&mut self, _bytes: &[u8]) {}
     /// Whether arrivals wait in a listener's queue (poll(2), without waiting).
     fn has_arrivals(&mut self, listener: &Fd) -> bool;
     /// Which user is at the other end of a Unix socket (SO_PEERCRED); `None`: nobody can say.

@@ -2,10 +2,11 @@
 //! comes from outside (a memfd, or the simulator).
 //!
 //! Layout, version 3, in 64-bit words: a header (magic and version, lines, words a line, counters,
-//! reasons), then the lines. A line holds identity and state, then one word per counter, one per
-//! close reason, and a text; lines start on their own cache lines. Single writer: the worker writes
-//! everything but its identity, [`Counter::HandedOver`] and [`Counter::TakenBack`], which are the
-//! master's. Readers may see a counter a little late, never torn.
+//! reasons), then the lines. A line holds identity and state, what its worker is at, its times, a
+//! text, and then one word per counter and one per close reason; lines start on their own cache
+//! lines. Single writer: the worker writes everything but its identity, [`Counter::HandedOver`] and
+//! [`Counter::TakenBack`], which are the master's, and whether times are wanted. Readers may see a
+//! counter a little late, never torn.
 //!
 //! A build with other counters than ours has a board of its own: after an upgrade its workers go on
 //! writing to that, and we read it by the names of its counters ([`Names`]). Its lines follow ours
@@ -16,13 +17,19 @@
 //! the master has taken back all that it had not seen. A worker claims what a message brings before
 //! it does anything with it; what it cannot claim is somebody else's by then.
 
+mod doing;
 mod layout;
+mod times;
 
+pub use doing::{Stage, Stages};
 pub use layout::{Build, Names};
+pub use times::Times;
 
 use crate::stats::{CloseReason, Counter};
+use doing::{DOING_WORDS, STAGES_WORDS};
 use layout::Layout;
 use std::sync::atomic::{AtomicU64, Ordering};
+use times::TIMES_WORDS;
 
 const MAGIC: u64 = 0x7269_6e67_666f_7233; // "ringfor3": the version is the last byte
 const HEADER_WORDS: usize = 8;
@@ -32,13 +39,16 @@ const TICK: usize = 2;
 const CLAIM: usize = 3;
 const ACTIVITY: usize = 6;
 const SEEN: usize = 7;
-const COUNTERS: usize = 8;
+const DOING: usize = 8;
+const STAGES: usize = DOING + DOING_WORDS;
+const TIMES: usize = STAGES + STAGES_WORDS;
+const NOTE: usize = TIMES + TIMES_WORDS;
+const NOTE_WORDS: usize = 32;
+const COUNTERS: usize = NOTE + NOTE_WORDS;
 const REASONS: usize = COUNTERS + Counter::ALL.len();
+const LINE_WORDS: usize = (REASONS + CloseReason::ALL.len()).next_multiple_of(8);
 /// Of the claim: what the worker has not seen is not its any more.
 const REVOKED: u64 = 1;
-const NOTE: usize = REASONS + CloseReason::ALL.len();
-const NOTE_WORDS: usize = 32;
-const LINE_WORDS: usize = (NOTE + NOTE_WORDS).next_multiple_of(8);
 
 /// What a worker says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +75,8 @@ pub struct Board {
 #[derive(Clone, Copy, Debug)]
 struct Area {
     words: &'static [AtomicU64],
+    /// Of a line.
+    size: usize,
     layout: Option<&'static Layout>,
 }
 
@@ -87,7 +99,7 @@ impl Area {
         for (word, value) in words.iter().zip(head) {
             word.store(value, Ordering::Relaxed);
         }
-        Ok(Self { words, layout })
+        Ok(Self { words, size, layout })
     }
 
     fn open(words: &'static [AtomicU64], names: &Names) -> Result<Self, String> {
@@ -105,7 +117,7 @@ impl Area {
             return Err("the board is not laid out as its names say".to_owned());
         }
         let layout = Layout::of(names)?.map(|layout| &*Box::leak(Box::new(layout)));
-        Ok(Self { words, layout })
+        Ok(Self { words, size, layout })
     }
 
     fn lines(&self) -> u32 {
@@ -113,9 +125,8 @@ impl Area {
     }
 
     fn line(&self, index: u32) -> Line {
-        let size = usize::try_from(self.words[2].load(Ordering::Relaxed)).unwrap_or(LINE_WORDS);
-        let start = HEADER_WORDS + index as usize * size;
-        Line { words: &self.words[start..start + size], layout: self.layout }
+        let start = HEADER_WORDS + index as usize * self.size;
+        Line { words: &self.words[start..start + self.size], layout: self.layout }
     }
 }
 
@@ -382,22 +393,16 @@ impl Line {
     /// The worker leaves a text for who finds it dead: the beginning of it.
     pub fn note(&self, text: &str) {
         let mut bytes = text.bytes().map(|byte| if byte == 0 { b' ' } else { byte });
-        for word in self.note_words() {
+        for word in &self.words[NOTE..COUNTERS] {
             let eight = std::array::from_fn(|_| bytes.next().unwrap_or(0));
             word.store(u64::from_le_bytes(eight), Ordering::Relaxed);
         }
     }
 
-    fn note_words(&self) -> &'static [AtomicU64] {
-        let start = self.layout.map_or(NOTE, |layout| layout.note);
-        &self.words[start..start + NOTE_WORDS]
-    }
-
     /// What it left; empty if it left nothing.
     #[must_use]
     pub fn noted(&self) -> String {
-        let bytes: Vec<u8> = self
-            .note_words()
+        let bytes: Vec<u8> = self.words[NOTE..COUNTERS]
             .iter()
             .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
             .take_while(|byte| *byte != 0)

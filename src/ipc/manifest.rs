@@ -152,6 +152,8 @@ records! {
         workers: u32,
         /// The mode that was configured, or recommended.
         mode: String,
+        /// The program that wrote this, to come back to.
+        program: Option<i32>,
     }
     /// The board: where it is, and how it is laid out.
     BoardPart {
@@ -216,6 +218,8 @@ records! {
         began: u64,
         /// How many workers there were before all were drained.
         drained: Option<u32>,
+        /// Whether the next program is the one before this.
+        back: Option<bool>,
     }
     /// A listener.
     ListenerPart {
@@ -393,6 +397,7 @@ impl Manifest {
         let mut all = self.trial_descriptors();
         all.extend(shell.doors.iter().map(|door| door.fd));
         all.extend(shell.pid_file.iter().map(|file| file.fd));
+        all.extend(shell.program);
         all.extend(fds(&core.pending));
         all.extend(&core.askers);
         for worker in &core.workers {
@@ -569,6 +574,7 @@ mod tests {
             }],
             doors: vec![DoorPart { fd: 2, operator: true }],
             pid_file: Some(LockPart { fd: 3, ..LockPart::default() }),
+            program: Some(12),
             ..Shell::default()
         };
         let core = Core {
@@ -581,7 +587,7 @@ mod tests {
         let manifest = Manifest { version: VERSION, shell, core };
         let mut all = manifest.descriptors();
         all.sort_unstable();
-        assert_eq!(all, (1..=11).collect::<Vec<_>>());
+        assert_eq!(all, (1..=12).collect::<Vec<_>>());
         assert_eq!(manifest.trial_descriptors(), [4, 1, 11]);
     }
 

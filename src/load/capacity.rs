@@ -1,6 +1,9 @@
 //! Searches for the highest rate that a server holds. Pure: it is told of trials, and says which
 //! rate to try next.
 
+use super::pace::Arrivals;
+use super::tally::Half;
+
 /// What came of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trial {
@@ -86,6 +89,22 @@ impl Capacity {
     }
 }
 
+impl Half {
+    /// Whether the server kept up: as many right replies came as requests were due, but for 2 % and
+    /// one. What is on its way at the end was on its way at the start too, however much that is: of
+    /// a server that keeps up it does not grow. By chance it does a little where arrivals are by
+    /// chance. (So half of the measured time must be longer than a reply takes, or all the time
+    /// shorter than the warm-up.)
+    #[must_use]
+    pub fn is_kept_up_with(self, arrivals: Arrivals) -> bool {
+        let chance = match arrivals {
+            Arrivals::Constant => 0,
+            Arrivals::Poisson => self.due.isqrt(),
+        };
+        (self.replies + chance + 1) * 100 >= self.due * 98
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +130,34 @@ mod tests {
             prop_assert!(found <= ceiling && found * 1.0201 >= ceiling, "{found} of {ceiling}");
             prop_assert!(capacity.trials() < TRIALS_MAX);
         }
+    }
+
+    proptest! {
+        /// Trials of two seconds, on a server that replies to no more than `ceiling` a second.
+        #[test]
+        fn a_server_that_only_just_keeps_up_is_told_from_one_that_does_not(
+            start in 1.0..1e5_f64, ceiling in 200.0..1e5_f64,
+        ) {
+            let mut capacity = Capacity::new(start, 0.02);
+            while let Some(rate) = capacity.next() {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts")]
+                let half = Half { due: rate as u64, replies: rate.min(ceiling) as u64 };
+                let held = half.is_kept_up_with(Arrivals::Constant);
+                capacity.tell(if held { Trial::Held } else { Trial::Broken });
+            }
+            let found = capacity.found().unwrap() / ceiling;
+            prop_assert!((0.95..=1.05).contains(&found), "{}", found);
+        }
+    }
+
+    #[test]
+    fn a_backlog_that_grows_is_no_capacity() {
+        let held = |due, replies, arrivals| Half { due, replies }.is_kept_up_with(arrivals);
+        assert!(held(500, 500, Arrivals::Constant));
+        assert!(held(500, 489, Arrivals::Constant));
+        assert!(!held(542, 500, Arrivals::Constant), "whatever the connections could hold");
+        assert!(held(520, 500, Arrivals::Poisson) && !held(542, 500, Arrivals::Poisson));
+        assert!(held(1, 0, Arrivals::Constant) && !held(10, 0, Arrivals::Constant));
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub use report::{Machine, Report, Sample};
 pub use request::{Expect, ExpectBody, Place, Rotation, Target, Template};
 pub use search::Found;
 pub use server::Server;
-pub use tally::{Connections, Failure, Failures, Latency, Of, Second, Tally};
+pub use tally::{Connections, Failure, Failures, Half, Latency, Of, Second, Tally};
 pub use threads::{Go, Live};
 pub use usage::{Tree, Usage};
 pub use verdict::{BUSY_MAX, Gate, Gates, LAG_MAX, Reason, Slo};

@@ -43,7 +43,7 @@ pub struct Plan {
 
 impl Plan {
     /// One GET of this URL, again and again: 1 thread, 64 connections, closed loop, 1 s of warm-up,
-    /// then 10 s.
+    /// then 10 s. Of a host with several addresses the first that takes a connection is measured.
     ///
     /// # Errors
     ///

@@ -34,9 +34,6 @@ pub struct Reply {
 pub struct Malformed(&'static str);
 
 impl Malformed {
-    /// There were bytes, and no request they could answer.
-    pub const UNASKED: Self = Self("bytes that nobody asked for");
-
     /// In words.
     #[must_use]
     pub fn why(self) -> &'static str {

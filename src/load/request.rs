@@ -3,7 +3,6 @@
 use super::wrong;
 use crate::error::Error;
 use crate::io::Address;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ pub struct Target {
     pub host: String,
     /// Path and query; begins with `/`.
     pub path: String,
-    /// Where that is; a name is looked up with [`Target::resolve`].
+    /// Where that is; a name is looked up with [`Target::addresses`].
     pub place: Place,
 }
 
@@ -69,21 +68,20 @@ impl Target {
         Ok(Self { host: host.to_owned(), path, place })
     }
 
-    /// Where to connect. A name may take the resolver a while.
+    /// Where to connect: one address or more, in the order of the resolver, which may take a while.
     ///
     /// # Errors
     ///
     /// There is no such name.
-    pub fn resolve(&self) -> Result<Address, Error> {
-        match &self.place {
-            Place::Path(path) => Ok(Address::Unix(path.clone())),
-            Place::Name(name) => {
-                let mut found = std::net::ToSocketAddrs::to_socket_addrs(name.as_str())
-                    .map_err(|error| wrong(format!("{name}: {error}")))?;
-                let first: Option<SocketAddr> = found.next();
-                first.map(Address::Tcp).ok_or_else(|| wrong(format!("{name}: no address")))
-            }
-        }
+    pub fn addresses(&self) -> Result<Vec<Address>, Error> {
+        let name = match &self.place {
+            Place::Path(path) => return Ok(vec![Address::Unix(path.clone())]),
+            Place::Name(name) => name,
+        };
+        let found = std::net::ToSocketAddrs::to_socket_addrs(name.as_str())
+            .map_err(|error| wrong(format!("{name}: {error}")))?;
+        let found: Vec<Address> = found.map(Address::Tcp).collect();
+        if found.is_empty() { Err(wrong(format!("{name}: no address"))) } else { Ok(found) }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::capacity::{Capacity, Trial};
 use super::plan::Plan;
 use super::report::Report;
+use super::tally::Failure;
 use super::threads::{Go, Live};
 use super::verdict::Reason;
 use super::{Arrivals, Pace};
@@ -19,29 +20,49 @@ pub struct Found {
     pub trials: u32,
     /// The client was what could not go higher: the server may hold more.
     pub client_was_limit: bool,
-    /// It was stopped.
-    pub interrupted: bool,
+    /// The trial that was stopped: the search is not over.
+    pub stopped: Option<Report>,
 }
 
 impl Found {
-    /// What a command ends with: a report's codes; [`Report::EXIT_GATE`] when no rate held.
+    /// What a command ends with: a report's codes; [`Report::EXIT_GATE`] when no rate held,
+    /// [`Report::EXIT_INVALID`] when none could: nothing was answered as expected.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        match (&self.best, self.interrupted, self.client_was_limit) {
-            (_, true, _) => Report::EXIT_INTERRUPTED,
+        match (&self.best, &self.stopped, self.client_was_limit) {
+            (_, Some(_), _) => Report::EXIT_INTERRUPTED,
             (_, _, true) => Report::EXIT_INVALID,
+            (None, _, _) if self.has_no_answers() => Report::EXIT_INVALID,
             (None, _, _) => Report::EXIT_GATE,
             (Some(_), _, _) => Report::EXIT_OK,
         }
     }
+
+    /// What ended it, in words.
+    #[must_use]
+    pub fn note(&self) -> &'static str {
+        match (&self.best, &self.stopped, self.client_was_limit) {
+            (_, Some(_), _) => "interrupted: the search was not over",
+            (_, _, true) => "the client was the limit: the server may hold more",
+            (None, _, _) if self.has_no_answers() => {
+                "no rate held: nothing is answered as expected"
+            }
+            (None, _, _) => "no rate held",
+            (Some(_), _, _) => "the server was the limit",
+        }
+    }
+
+    fn has_no_answers(&self) -> bool {
+        self.limit.as_ref().is_some_and(|limit| limit.reasons.contains(&Reason::NoAnswers))
+    }
 }
 
 impl Report {
-    /// Whether the server kept up with what was due: all but 2 % came back within the measured
-    /// time, and what may still be on its way when that ends.
-    fn is_kept_up_with(&self) -> bool {
-        let on_their_way = u64::from(self.plan.connections) * u64::from(self.plan.pipeline);
-        (self.tally.replies + on_their_way) * 100 >= self.tally.requests * 98
+    /// Every reply was a wrong one: no lower rate makes them right.
+    fn is_all_wrong(&self) -> bool {
+        let wrong = [Failure::Status, Failure::Body, Failure::Malformed];
+        let count: u64 = wrong.iter().map(|kind| self.tally.failures.get(*kind)).sum();
+        self.tally.answered == 0 && count > 0 && count == self.failed()
     }
 }
 
@@ -64,20 +85,25 @@ impl Plan {
         let is_ours =
             |reason: &Reason| matches!(reason, Reason::ClientBound(_) | Reason::Lagging(_));
         let (mut best, mut limit): (Option<Report>, Option<Report>) = (None, None);
-        let mut interrupted = false;
+        let mut stopped = None;
         while let Some(rate) = capacity.next() {
             let pace = Pace::Open { arrivals, from: rate, to: rate };
             let report = self.clone().pace(pace).run_watched(watch)?;
-            interrupted = report.interrupted;
-            if interrupted {
+            if report.interrupted {
+                stopped = Some(report);
                 break;
             }
             // A client that was late or busy only made the server look worse: what held all the
             // same, held.
             let sound = report.reasons.iter().all(is_ours);
-            if report.is_kept_up_with() && sound && report.gates_held() {
+            let kept_up = report.tally.second_half.is_kept_up_with(arrivals);
+            if kept_up && sound && report.gates_held() {
                 capacity.tell(Trial::Held);
                 best = Some(report);
+            } else if best.is_none() && report.is_all_wrong() {
+                capacity.tell(Trial::Broken);
+                limit = Some(report);
+                break;
             } else {
                 capacity.tell(Trial::Broken);
                 // Broken once is tried again.
@@ -87,11 +113,13 @@ impl Plan {
             }
         }
         Ok(Found {
-            client_was_limit: limit.as_ref().is_some_and(|limit| limit.reasons.iter().any(is_ours)),
+            client_was_limit: limit
+                .as_ref()
+                .is_some_and(|limit| !limit.is_all_wrong() && limit.reasons.iter().any(is_ours)),
             best,
             limit,
             trials: capacity.trials(),
-            interrupted,
+            stopped,
         })
     }
 }

@@ -35,6 +35,8 @@ pub enum Of {
     Connect,
     /// A request.
     Request,
+    /// A connection that no request was on its way on.
+    Connection,
 }
 
 failures! {
@@ -64,6 +66,8 @@ failures! {
     Body = "body", Request;
     /// It was due, but every connection was busy until the end.
     Unsent = "unsent", Request;
+    /// The server sent bytes, and no request was on its way that they could answer.
+    Unasked = "unasked", Connection;
 }
 
 const KINDS: usize = Failure::ALL.len();
@@ -99,7 +103,7 @@ impl Failures {
 pub struct Second {
     /// Right replies that came in it.
     pub replies: u64,
-    /// Requests that failed in it.
+    /// Requests that were due in it and failed, whenever that was.
     pub failures: u64,
     /// Latency of those replies, in microseconds, to two digits.
     pub latency: Histogram<u32>,
@@ -126,11 +130,13 @@ pub(super) fn latency() -> Latency {
 /// All that one thread counted in the measured time.
 #[derive(Clone, Debug)]
 pub struct Tally {
-    /// Requests that were due in the measured time. Each is in `answered` or in one of the
-    /// failures of a request.
+    /// Requests that were due in the measured time. Each is in `answered`, in one of the failures
+    /// of a request, or in `unfinished`.
     pub requests: u64,
     /// Of those, answered as expected.
     pub answered: u64,
+    /// Of those, without a whole reply when the run was interrupted.
+    pub unfinished: u64,
     /// What failed.
     pub failures: Failures,
     /// One example of each kind of failure, where there is more to say than its name.
@@ -144,16 +150,32 @@ pub struct Tally {
     pub bytes_in: u64,
     /// Bytes sent in the measured time.
     pub bytes_out: u64,
-    /// From the sending of a request to its whole reply.
+    /// From the sending of a request to its whole reply. What failed, or was unfinished, had waited
+    /// in vain: it would have taken longer than that, and counts as those that did.
     pub service: Latency,
     /// From the time a request was due; in a closed loop empty: the same as `service`.
     pub response: Latency,
+    /// What had waited in vain, since it was due.
+    pub in_vain: Latency,
+    /// The same, since it was sent.
+    pub(super) in_vain_service: Latency,
     /// How late this client noticed that a request was due. Not the server's doing.
     pub lag: Latency,
     /// The measured time, second by second.
     pub seconds: Vec<Second>,
+    /// Of the measured time the second half.
+    pub second_half: Half,
     /// Connections.
     pub connections: Connections,
+}
+
+/// What came and went in half of the measured time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Half {
+    /// Requests that were due in it.
+    pub due: u64,
+    /// Right replies that came in it, whenever they were asked for.
+    pub replies: u64,
 }
 
 /// Of the connections asked for.
@@ -176,6 +198,7 @@ impl Default for Tally {
         Self {
             requests: 0,
             answered: 0,
+            unfinished: 0,
             failures: Failures::default(),
             examples: Vec::new(),
             replies: 0,
@@ -184,8 +207,11 @@ impl Default for Tally {
             bytes_out: 0,
             service: latency(),
             response: latency(),
+            in_vain: latency(),
+            in_vain_service: latency(),
             lag: latency(),
             seconds: Vec::new(),
+            second_half: Half::default(),
             connections: Connections::default(),
         }
     }
@@ -203,6 +229,26 @@ impl Tally {
             self.seconds.push(Second::new());
         }
         &mut self.seconds[index]
+    }
+
+    /// A request that waited so long in vain, since it was due and since it was sent.
+    pub(super) fn wait_in_vain(&mut self, response: Duration, service: Option<Duration>) {
+        self.in_vain.saturating_record(nanos(response));
+        if let Some(service) = service {
+            self.in_vain_service.saturating_record(nanos(service));
+        }
+    }
+
+    /// At the end, once: puts what waited in vain among the latencies, and makes the series as long
+    /// as the measured time.
+    pub(super) fn finish(&mut self, is_open_loop: bool, measured: Duration) {
+        add_longer(&mut self.service, &self.in_vain_service);
+        if is_open_loop {
+            add_longer(&mut self.response, &self.in_vain);
+        }
+        if !measured.is_zero() {
+            self.second(last_second(measured));
+        }
     }
 
     pub(super) fn count_status(&mut self, status: u16) {
@@ -223,6 +269,7 @@ impl Tally {
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.answered += other.answered;
+        self.unfinished += other.unfinished;
         self.failures.add(&other.failures);
         for (failure, why) in &other.examples {
             if !self.examples.iter().any(|(known, _)| known == failure) {
@@ -237,6 +284,8 @@ impl Tally {
             (&mut self.service, &other.service),
             (&mut self.response, &other.response),
             (&mut self.lag, &other.lag),
+            (&mut self.in_vain, &other.in_vain),
+            (&mut self.in_vain_service, &other.in_vain_service),
         ] {
             own.add(other).expect("all have the same bounds");
         }
@@ -246,6 +295,8 @@ impl Tally {
             own.failures += second.failures;
             own.latency.add(&second.latency).expect("all have the same bounds");
         }
+        self.second_half.due += other.second_half.due;
+        self.second_half.replies += other.second_half.replies;
         let (own, other) = (&mut self.connections, &other.connections);
         own.requested += other.requested;
         own.opened += other.opened;
@@ -253,6 +304,43 @@ impl Tally {
         own.alive_min += other.alive_min;
         own.reopened += other.reopened;
     }
+}
+
+/// Adds latencies that are known only to be longer than these bounds. Each counts as one of those
+/// that did take longer, spread evenly over them; with its bound if none did. So what fails fast
+/// changes nothing, what fails late shows, and no percentile looks better for a failure.
+fn add_longer(known: &mut Latency, bounds: &Latency) {
+    if bounds.is_empty() {
+        return;
+    }
+    let counts = |of: &Latency| -> Vec<(u64, u64)> {
+        of.iter_recorded().map(|at| (at.value_iterated_to(), at.count_at_value())).collect()
+    };
+    let (values, bounds) = (counts(known), counts(bounds));
+    let mut longer = known.len();
+    let mut bounds = bounds.into_iter().peekable();
+    known.reset();
+    // What each value counts by now, and what rounding has left over.
+    let (mut weight, mut rest) = (1.0, 0.0);
+    for (value, count) in values {
+        while let Some((_, more)) = bounds.next_if(|(bound, _)| *bound < value) {
+            #[expect(clippy::cast_precision_loss, reason = "a ratio")]
+            let share = more as f64 / longer as f64;
+            weight += share;
+        }
+        longer -= count;
+        #[expect(clippy::cast_precision_loss, reason = "a weight")]
+        let exact = count as f64 * weight + rest;
+        rest = exact - exact.round();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        known.saturating_record_n(value, exact.round() as u64);
+    }
+    bounds.for_each(|(bound, count)| known.saturating_record_n(bound, count));
+}
+
+/// The number of the second that this measured time ends in.
+pub(super) fn last_second(measured: Duration) -> u64 {
+    measured.saturating_sub(Duration::from_nanos(1)).as_secs()
 }
 
 /// In nanoseconds, for a histogram; at least one, at most an hour.
@@ -293,6 +381,63 @@ mod tests {
                 let (want, got) = (raw[rank - 1], one.service.value_at_quantile(quantile));
                 prop_assert!(got.abs_diff(want) <= want / 1000 + 1, "{}: {} {}", quantile, got, want);
             }
+        }
+    }
+
+    proptest! {
+        /// Nothing is lost, and no percentile is lower than without those that waited in vain.
+        #[test]
+        fn what_waits_in_vain_never_makes_a_percentile_look_better(
+            known in prop::collection::vec(1u64..1_000_000, 0..200),
+            bounds in prop::collection::vec(1u64..2_000_000, 0..200),
+        ) {
+            let of = |raw: &[u64]| {
+                let mut all = latency();
+                raw.iter().for_each(|value| all.saturating_record(*value));
+                all
+            };
+            let (before, bounds) = (of(&known), of(&bounds));
+            let mut after = before.clone();
+            add_longer(&mut after, &bounds);
+            prop_assert_eq!(after.len(), before.len() + bounds.len());
+            let sorted = |of: &Latency| -> Vec<u64> {
+                let each = of.iter_recorded();
+                each.flat_map(|at| (0..at.count_at_value()).map(move |_| at.value_iterated_to()))
+                    .collect()
+            };
+            let (before, after) = (sorted(&before), sorted(&after));
+            for percent in 1..=100 {
+                // Rounding moves at most one of them to the next value.
+                let was = (before.len() * percent).div_ceil(100).saturating_sub(2);
+                let is = (after.len() * percent).div_ceil(100).saturating_sub(1);
+                prop_assert!(after.get(is) >= before.get(was), "p{}", percent);
+            }
+        }
+    }
+
+    #[test]
+    fn what_fails_late_is_a_latency_and_what_fails_fast_is_none() {
+        let mut known = latency();
+        known.saturating_record_n(1_000, 98);
+        known.saturating_record_n(1_000_000, 2);
+        let mut bounds = latency();
+        bounds.saturating_record_n(10, 100); // as many fail at once
+        add_longer(&mut known, &bounds);
+        assert_eq!((known.len(), known.value_at_quantile(0.98)), (200, 1_000));
+        let mut bounds = latency();
+        bounds.saturating_record_n(500_000, 20); // slower than most: as slow as the slowest
+        bounds.saturating_record_n(2_000_000, 20); // slower than any: at least so long
+        add_longer(&mut known, &bounds);
+        assert_eq!(known.len() - known.count_between(0, 999_000), 44);
+        assert_eq!(known.len() - known.count_between(0, 1_999_000), 20);
+    }
+
+    #[test]
+    fn the_series_is_as_long_as_the_measured_time() {
+        for (millis, want) in [(0, 0), (1, 1), (1000, 1), (1001, 2), (3000, 3)] {
+            let mut tally = Tally::default();
+            tally.finish(false, Duration::from_millis(millis));
+            assert_eq!(tally.seconds.len(), want, "{millis}");
         }
     }
 

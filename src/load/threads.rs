@@ -2,13 +2,14 @@
 
 use super::plan::Plan;
 use super::report::{Machine, Report, Sample};
-use super::run::{Client, Job, Phase};
+use super::run::{Client, Job, Phase, References};
 use super::tally::{Failure, Of, Tally};
 use super::usage::{Tree, Usage};
 use crate::error::{Error, ErrorKind};
-use crate::io::{Completion, Connects, Instant, Io};
+use crate::io::{Address, Completion, Connects, Instant, Io};
 use crate::sys::ring::{Ring, RingSettings};
 use crate::sys::{clock, cpu, probe, process};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -124,11 +125,14 @@ impl Plan {
     }
 
     fn jobs(&self) -> Result<Vec<Job>, Error> {
-        let address = self.target.resolve()?;
+        let address = reachable(self.target.addresses()?, self.timeout)
+            .ok_or_else(|| system(format!("no address of {}", self.url)))?;
         let templates: std::sync::Arc<[_]> = self.templates.clone().into();
+        let references = References::new(&templates);
         let job = |index: u32| Job {
             address: address.clone(),
             templates: templates.clone(),
+            references: references.clone(),
             share: (index, self.threads),
             // The first ones take what is left over.
             connections: self.connections / self.threads
@@ -152,6 +156,9 @@ impl Plan {
         }
         let measured = shares.iter().map(|share| share.measured).max().unwrap_or_default();
         let busy = |share: &Share| {
+            if measured.is_zero() {
+                return 0.0;
+            }
             (share.usage.cpu + share.usage.wait).as_secs_f64() / measured.as_secs_f64().max(1e-9)
         };
         let mut client = shares.iter().map(|share| share.usage).fold(Usage::default(), Usage::plus);
@@ -167,8 +174,23 @@ impl Plan {
     }
 }
 
+/// Of several addresses of a name the first that takes a connection, as every client does: a server
+/// on `localhost` may listen on 127.0.0.1 only, and ::1 comes first. If none does, the first: the
+/// run says why.
+fn reachable(addresses: Vec<Address>, timeout: Duration) -> Option<Address> {
+    let takes_one = |address: &Address| match address {
+        Address::Tcp(address) => TcpStream::connect_timeout(address, timeout).is_ok(),
+        Address::Unix(_) => true,
+    };
+    let taken = match addresses.len() {
+        0 | 1 => None,
+        _ => addresses.iter().position(takes_one),
+    };
+    addresses.into_iter().nth(taken.unwrap_or(0))
+}
+
 fn no_connection(plan: &Plan, tally: &Tally) -> Error {
-    let failures = Failure::ALL.iter().filter(|failure| failure.of() == Of::Connect);
+    let failures = Failure::ALL.iter().filter(|failure| failure.of() != Of::Request);
     let seen: Vec<&str> = failures
         .filter(|failure| tally.failures.get(**failure) > 0)
         .map(|failure| failure.name())
@@ -326,16 +348,16 @@ fn run_thread(job: Job, index: usize, plan: &Plan, shared: &Shared) -> Result<Sh
 fn drive<I: Io + Connects>(mut client: Client<I>, shared: &Shared, progress: &Progress) -> Share {
     let mut done: Vec<Completion> = Vec::new();
     let (mut phase, mut publish_at) = (Phase::Connecting, client.now());
-    let (mut first, mut usage) = (Usage::default(), None);
+    let (mut first, mut usage) = (None, None);
     loop {
         let mut deadline = client.turn(&mut done);
         if client.phase() != phase {
             phase = client.phase();
             publish_at = client.now();
             match phase {
-                Phase::Measuring => first = Usage::of_thread(),
+                Phase::Measuring => first = Some(Usage::of_thread()),
                 Phase::Draining | Phase::Closing if usage.is_none() => {
-                    usage = Some(Usage::of_thread() - first);
+                    usage = first.map(|first| Usage::of_thread() - first);
                 }
                 Phase::Done => break,
                 Phase::Connecting
@@ -371,8 +393,9 @@ impl Progress {
         let tally = client.tally();
         self.open.store(client.open() as u64, Ordering::Relaxed);
         self.replies.store(tally.replies, Ordering::Relaxed);
-        let failures = tally.failures.total(Of::Request) + tally.failures.total(Of::Connect);
-        self.failures.store(failures, Ordering::Relaxed);
+        let failures =
+            [Of::Connect, Of::Request, Of::Connection].map(|of| tally.failures.total(of));
+        self.failures.store(failures.iter().sum(), Ordering::Relaxed);
         self.phase.store(client.phase() as u8, Ordering::Release);
     }
 }
@@ -392,3 +415,25 @@ const PERIOD: Duration = Duration::from_millis(100);
 const SOON: Duration = Duration::from_millis(2);
 /// Descriptors besides the connections: rings, standard streams, /proc.
 const SPARE_FDS: u64 = 320;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+    #[test]
+    fn of_several_addresses_the_first_that_takes_a_connection() {
+        let both = |port: u16| {
+            let six = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+            [six, SocketAddr::from((Ipv4Addr::LOCALHOST, port))].map(Address::Tcp)
+        };
+        let pick = |addresses: &[Address]| reachable(addresses.to_vec(), Duration::from_secs(5));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let [six, four] = both(listener.local_addr().unwrap().port());
+        assert_eq!(pick(&[six.clone(), four.clone()]), Some(four.clone()));
+        assert_eq!(pick(&[four.clone(), six.clone()]), Some(four.clone()));
+        assert_eq!(pick(std::slice::from_ref(&six)), Some(six.clone()), "the run says why");
+        drop(listener);
+        assert_eq!(pick(&[six.clone(), four]), Some(six));
+    }
+}

@@ -18,6 +18,11 @@ pub enum Reason {
     OutOfPorts(u64),
     /// Not one right reply came.
     NoAnswers,
+    /// It was interrupted, before or while the clock ran.
+    Interrupted {
+        /// The clock ran.
+        measured: bool,
+    },
 }
 
 impl Reason {
@@ -30,6 +35,7 @@ impl Reason {
             Self::Lagging(_) => "lagging",
             Self::OutOfPorts(_) => "out_of_ports",
             Self::NoAnswers => "no_answers",
+            Self::Interrupted { .. } => "interrupted",
         }
     }
 }
@@ -65,6 +71,12 @@ impl fmt::Display for Reason {
                  TIME-WAIT: let connections live longer, or lower the rate"
             ),
             Self::NoAnswers => f.write_str("no answers: not one request was answered as expected"),
+            Self::Interrupted { measured: true } => {
+                f.write_str("interrupted: this is what there was so far")
+            }
+            Self::Interrupted { measured: false } => {
+                f.write_str("interrupted before the clock started: nothing was measured")
+            }
         }
     }
 }
@@ -171,12 +183,13 @@ impl Gates {
     }
 }
 
-/// The part of the requests that were not answered as expected.
+/// The part of the requests that were not answered as expected, without the unfinished.
 #[must_use]
 pub(super) fn error_rate(tally: &Tally) -> f64 {
+    let ended = tally.requests - tally.unfinished;
     #[expect(clippy::cast_precision_loss, reason = "a ratio")]
-    let ratio = |part: u64| part as f64 / tally.requests.max(1) as f64;
-    if tally.requests == 0 { 1.0 } else { ratio(tally.requests - tally.answered) }
+    let ratio = |part: u64| part as f64 / ended.max(1) as f64;
+    if ended == 0 { 1.0 } else { ratio(ended - tally.answered) }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::Master;
 use super::answer::{Answer, Asker, Field};
 use super::command::Command;
 use super::ends::End;
+use super::picture::Picture;
 use super::workers::{Life, State};
 use crate::admin::line::Request;
 use crate::admin::{self, ProcessInfo, ProcessState, Question, SlotInfo, View, Visitors, json};
@@ -34,6 +35,16 @@ impl Control {
     /// Whether this process can become another program.
     pub(super) const fn is_upgradable(&self) -> bool {
         self.facts.upgradable
+    }
+
+    /// Where the pool listens.
+    pub(super) fn addresses(&self) -> &[String] {
+        &self.facts.addresses
+    }
+
+    /// Whether it was one before.
+    pub(super) const fn has_earlier(&self) -> bool {
+        self.facts.earlier
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
@@ -185,6 +196,7 @@ impl<I: Io + Processes> Master<I> {
                 last_pid: last.map_or(0, |end| end.pid),
                 last_end: text(|end| &end.why),
                 last_panic: text(|end| &end.panic),
+                last_lines: last.map(|end| end.lines.clone()).unwrap_or_default(),
             }
         });
         slots.collect()
@@ -229,7 +241,10 @@ impl<I: Io + Processes> Master<I> {
     }
 
     /// What every part of the master and every worker does.
-    pub(super) fn dump(&mut self, asker: Option<Asker>) {
+    pub(super) fn dump(&mut self, asker: Option<Asker>, now: Instant) {
+        let lines: Vec<u32> = self.workers.lives().map(|(line, _)| line).collect();
+        let pictures: BTreeMap<u32, Picture> =
+            lines.into_iter().map(|line| (line, self.picture(line, now))).collect();
         let workers = self.workers.lives().map(|(line, life)| {
             let board = self.board.line(line);
             let counters: Vec<String> = Counter::ALL
@@ -238,12 +253,13 @@ impl<I: Io + Processes> Master<I> {
                 .map(|counter| format!("{}={}", counter.name(), board.get(*counter)))
                 .collect();
             format!(
-                "line {line} slot {} {:?} {:?}, says {:?}, loop turned at {} ns: {}",
+                "line {line} slot {} pid {} {:?} {:?}, says {:?}: {}: {}",
                 life.slot,
+                self.processes.get(&line).map_or(0, |process| process.pid()),
                 life.role,
                 life.state,
                 board.state(),
-                board.tick(),
+                pictures.get(&line).cloned().unwrap_or_default(),
                 counters.join(" ")
             )
         });

@@ -64,9 +64,10 @@ impl Settings {
 
 /// The options that only a restart can change: listeners, the master's ring, the board and the
 /// memory that workers share are made once. So is `addr`, which is no row of the table.
-pub const RESTART: [&str; 12] = [
+pub const RESTART: [&str; 13] = [
     "admin_address",
     "backlog",
+    "capture_stderr",
     "control",
     "defer_accept",
     "fallback_cpus",
@@ -141,6 +142,12 @@ impl Epochs {
             self.previous = Some(self.current);
             self.current = epoch;
         }
+        self.prune();
+    }
+
+    /// The settings before the last change were another program's.
+    pub fn forget_before(&mut self) {
+        self.previous = None;
         self.prune();
     }
 

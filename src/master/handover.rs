@@ -159,6 +159,7 @@ impl<I: Io + Processes> Master<I> {
             ledger: self.ledger.save(),
             began: self.control.began.unwrap_or_default().as_nanos(),
             drained: self.ops.drained,
+            back: self.ops.back.then_some(true),
         }
     }
 

@@ -137,6 +137,12 @@ impl Ledger {
         }
     }
 
+    /// A dead worker had not begun so many; as if it had given them back.
+    pub fn rescue(&mut self, line: u32, count: u64) {
+        self.take_back(line, count);
+        self.rescued += count;
+    }
+
     /// So many that were given back are closed: nobody was left to take them.
     pub fn close_idle(&mut self, count: u64) {
         self.closed_idle += count;
@@ -248,6 +254,15 @@ impl Ledger {
         self.dead.add(counters);
         self.dead.died += open_in(counters);
         self.dead.lost += transit.lost_back(counters);
+    }
+
+    /// The same of one that never served: what was open in it were probes, and no client is lost.
+    pub fn bury_candidate(&mut self, line: u32, counters: &Line) {
+        self.bury(line, counters);
+        let open = open_in(counters);
+        self.dead.died -= open;
+        self.dead.taken -= open;
+        self.unprobe(open);
     }
 
     /// The process on this line was no worker, and is gone.

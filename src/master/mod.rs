@@ -17,11 +17,14 @@ pub mod listeners;
 mod mail;
 mod operate;
 pub mod pending;
+pub mod picture;
 pub mod probe;
 pub mod recycle;
 pub mod refuse;
 pub mod reload;
+mod rescue;
 pub mod restart;
+mod room;
 pub mod scale;
 mod shutdown;
 mod sockets;
@@ -33,6 +36,7 @@ pub mod trial;
 pub mod upgrade;
 mod watch;
 pub mod watchdog;
+mod words;
 pub mod workers;
 
 use crate::admin;
@@ -57,6 +61,7 @@ use pending::Pending;
 use probe::{Probe, Probes};
 use refuse::Refusals;
 use restart::{Intensity, Policy};
+pub use room::{FDS_PER_WORKER, FDS_SPARE};
 use shutdown::Phase;
 use sockets::{Signals, Sockets};
 use std::collections::BTreeMap;
@@ -137,6 +142,10 @@ pub struct Master<I> {
     sockets: Sockets,
     /// By line of the board.
     processes: BTreeMap<u32, Process>,
+    /// What workers write to standard error, if we read it.
+    words: BTreeMap<u32, words::Words>,
+    /// What workers that were struck had not begun.
+    untouched: BTreeMap<u32, Vec<ledger::Arrival>>,
     probes: Probes,
     refusals: Refusals,
     signals: Signals,
@@ -189,6 +198,8 @@ impl<I: Io + Processes> Master<I> {
             phase: Phase::Starting,
             sockets,
             processes: BTreeMap::new(),
+            words: BTreeMap::new(),
+            untouched: BTreeMap::new(),
             probes: Probes::new(),
             refusals: Refusals::new(config.linger_timeout()),
             signals: Signals::new(signals),
@@ -279,6 +290,7 @@ impl<I: Io + Processes> Master<I> {
             Kind::Signal => self.on_signal(&completion, now),
             Kind::Send if probe::is_probe(completion.token) => self.on_probe_sent(&completion),
             Kind::Read if probe::is_probe(completion.token) => self.on_probe_read(&completion),
+            Kind::Read if words::is_words(completion.token) => self.on_words(&completion),
             Kind::Read => self.on_mail_read(&completion, now),
             Kind::Send => self.on_mail_sent(&completion),
             Kind::Knock | Kind::Ask | Kind::Tell => self.on_visit(completion, now),

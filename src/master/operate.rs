@@ -36,6 +36,8 @@ pub(super) struct Operations {
     pub(super) drained: Option<u32>,
     /// The next program has been tried: we become it.
     pub(super) upgrade: Option<(Upgrade, Vec<Asker>)>,
+    /// The next program is the one before this.
+    pub(super) back: bool,
     /// We are the next program: who asked for that, and how many workers there are to be if the
     /// configured number has changed.
     pub(super) took_over: Option<(Vec<Asker>, Option<u32>, Vec<String>)>,
@@ -63,6 +65,7 @@ impl Operations {
             scaling: None,
             drained: None,
             upgrade: None,
+            back: false,
             took_over: None,
             limits: Limits::new(config),
             recycler: Recycler::default(),
@@ -105,7 +108,7 @@ impl<I: Io + Processes> Master<I> {
             | Command::SetMode(_) => {
                 self.operate_on(command, asker.into_iter().collect(), now);
             }
-            Command::Dump => self.dump(asker),
+            Command::Dump => self.dump(asker, now),
             Command::Ignore(why) => self.answer(asker, Answer::failed("command", why)),
         }
     }
@@ -141,6 +144,8 @@ impl<I: Io + Processes> Master<I> {
         // Recycling can be done later, what an operator asks for cannot.
         if self.ops.running.as_ref().is_some_and(|running| running.kind == Kind::Recycle) {
             self.abort_transaction("something more urgent was asked for", now);
+            // Nothing was wrong with the successors.
+            self.ops.recycler = Recycler::default();
         }
         if self.ops.upgrade.is_some() {
             return self.conclude(askers, &Answer::failed(command.name(), "busy: upgrade"));
@@ -167,8 +172,8 @@ impl<I: Io + Processes> Master<I> {
         match command {
             Command::Reload => self.begin_reload(askers, now),
             Command::Rollback => self.begin_rollback(askers, now),
-            Command::SetMode(mode) => self.begin_mode(mode, askers, now),
-            Command::Upgrade => self.begin_upgrade(askers, now),
+            Command::SetMode(mode) => self.change_mode(mode, askers, now),
+            Command::Upgrade => self.begin_upgrade(false, askers, now),
             Command::Recycle(slot) => self.begin_recycle(slot, askers, now),
             Command::ScaleBy(by) => {
                 match scale::target(self.workers.active().count(), by, self.ops.slots_max) {
@@ -236,11 +241,15 @@ impl<I: Io + Processes> Master<I> {
             let why = format!("workers_max allows {max} workers");
             return self.conclude(askers, &Answer::failed("scale", why));
         }
+        let active: Vec<u32> = self.workers.active().collect();
+        let change = Change::new(&active, target);
+        if let Some(why) = self.no_room_to_fill(&change.fill) {
+            let why = format!("{why}, not for {target}; nothing has changed");
+            return self.conclude(askers, &Answer::failed("scale", why));
+        }
         if target > 0 {
             self.ops.drained = None;
         }
-        let active: Vec<u32> = self.workers.active().collect();
-        let change = Change::new(&active, target);
         for slot in change.park {
             if let Some(line) = self.workers.park(slot) {
                 self.drain_worker(line, now);
@@ -272,11 +281,18 @@ impl<I: Io + Processes> Master<I> {
         self.conclude(askers, &answer.with("workers", Field::Number(target.into())));
     }
 
-    /// How many workers there are to be after a reload: as many as before all were drained.
+    /// Which slots are to be filled after a reload: as many as before all were drained; as many as
+    /// configured, if all have died and none was to follow.
     pub(super) fn slots_to_fill(&self) -> Vec<u32> {
-        match self.ops.drained {
-            Some(count) => (0..count).collect(),
-            None => self.workers.active().collect(),
+        let active: Vec<u32> = self.workers.active().collect();
+        match (self.ops.drained, active.is_empty()) {
+            (Some(count), _) => (0..count).collect(),
+            (None, false) => active,
+            (None, true) => {
+                let configured = u32::try_from(self.ops.config.workers()).unwrap_or(u32::MAX);
+                let count = if configured > 0 { configured } else { self.workers.slots() };
+                (0..count.min(self.ops.slots_max)).collect()
+            }
         }
     }
 

@@ -41,7 +41,7 @@ pub enum Action {
     /// Compare those on trial with the others; then say `judged`.
     Judge,
     /// Its candidate fills the slot from now on, and the one before drains; say `left` when that
-    /// has ended.
+    /// has ended, or `not_promoted` if the candidate serves no more.
     Promote(u32),
     /// Its candidate is given up.
     GiveUp(u32),
@@ -176,6 +176,14 @@ impl Transaction {
                 self.fail(format!("slot {slot}: {why}"));
             }
         }
+    }
+
+    /// The candidate of this slot was to take over, and serves no more.
+    pub fn not_promoted(&mut self, slot: u32, why: &str) {
+        if let Some(seat @ (Seat::Leaving | Seat::Done)) = self.seat(slot) {
+            *seat = Seat::Proven;
+        }
+        self.failed(slot, why);
     }
 
     /// A worker of the new kind that had taken over is dead.

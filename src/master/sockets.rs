@@ -3,7 +3,7 @@
 use super::MasterListener;
 use super::command;
 use super::listeners::Listeners;
-use crate::io::{Completion, Errno, Fd, Instant, Io, Kind, Op, Owned, Token};
+use crate::io::{Completion, Errno, Fd, Half, Instant, Io, Kind, Op, Owned, Processes, Token};
 use crate::ipc::manifest::ListenerPart;
 use std::time::Duration;
 
@@ -94,11 +94,19 @@ impl Sockets {
         !self.places.is_empty()
     }
 
-    /// Closes all.
+    /// Nobody joins their queues any more.
+    pub(super) fn hold<I: Processes>(&self, io: &mut I) {
+        for (_, fd) in self.central.iter().chain(self.slots.iter().flatten()) {
+            io.hold_arrivals(fd);
+        }
+    }
+
+    /// Ends all, for whoever has copies too.
     pub(super) fn close<I: Io>(&mut self, io: &mut I) {
         self.places.clear();
         let slots = std::mem::take(&mut self.slots).into_iter().flatten();
         for (_, fd) in std::mem::take(&mut self.central).into_iter().chain(slots) {
+            io.shutdown(&fd, Half::Both);
             io.close(fd);
         }
     }

@@ -345,9 +345,9 @@ impl<I: Io + Processes> Master<I> {
             return;
         }
         let oom = exit == Exit::Signal(KILL, false) && self.ends.oom(self.io.oom_kills());
-        let reason = EndReason::new(exit, asked, death.killed, oom);
+        let reason = EndReason::new(exit, asked, death.killed, death.quiet, oom);
         // One that hung was killed, but nobody had wanted it to end.
-        let wanted = asked && reason != EndReason::Killed(KillReason::Hung);
+        let wanted = asked && !matches!(reason, EndReason::Hung { .. });
         self.ends.add(slot, pid, reason, wanted, &panic);
         (self.events)(&Event::WorkerExited { slot, pid, exit, reason, uptime, open, asked });
         if !wanted && !panic.is_empty() {
@@ -409,17 +409,23 @@ impl<I: Io + Processes> Master<I> {
             self.io.submit(token.with(Kind::Cancel), Op::Cancel(token));
         }
         // What a dead worker had sent is read to its end.
-        if process.last_words.is_some() && process.post.as_ref().is_some_and(|post| !post.over) {
+        let unread = process.post.as_ref().is_some_and(|post| !post.over)
+            || self.words.get(&line).is_some_and(|words| !words.over);
+        if process.last_words.is_some() && (unread || self.untouched.contains_key(&line)) {
             return;
         }
         let posted = process.close_post(&mut self.io, line);
+        let heard = self.words.get_mut(&line).is_none_or(|words| {
+            // What it writes until it is dead is heard.
+            process.dead && words.close(&mut self.io)
+        });
         if process.receiving || process.passing.is_some() || !posted {
             return;
         }
         if let Some(channel) = process.channel.take() {
             self.io.close(channel);
         }
-        if process.dead {
+        if process.dead && heard {
             self.bury(line);
         }
     }
@@ -427,21 +433,30 @@ impl<I: Io + Processes> Master<I> {
     fn bury(&mut self, line: u32) {
         // What was being passed when it died came back only now.
         self.recover(line);
+        self.release_untouched(line, self.io.now());
         let life = self.workers.life(line).cloned();
-        if life.as_ref().is_some_and(|life| life.role == Role::Check) {
-            self.ledger.forget(line);
-        } else {
-            self.ledger.bury(line, &self.board.line(line));
+        match life.as_ref().map(|life| life.role) {
+            Some(Role::Check) => self.ledger.forget(line),
+            Some(Role::Candidate) => self.ledger.bury_candidate(line, &self.board.line(line)),
+            Some(Role::Incumbent | Role::Trial) | None => {
+                self.ledger.bury(line, &self.board.line(line));
+            }
         }
         let process = self.processes.remove(&line);
         let pid = process.as_ref().map_or(0, |process| process.pid);
         if let Some(pidfd) = process.and_then(|process| process.pidfd) {
             self.io.close(pidfd);
         }
-        if let Some((slot, reason)) = self.workers.forget(line)
+        let failure = self.workers.forget(line);
+        let lines = self.words.remove(&line).map_or_else(Vec::new, |words| words.tail.lines());
+        let why = failure.as_ref().map(|(_, reason)| reason.as_str());
+        if self.ends.heard(pid, why, lines.clone()) && !lines.is_empty() {
+            let slot = life.as_ref().map_or(0, |life| life.slot);
+            (self.events)(&Event::LastLines { slot, pid, lines });
+        }
+        if let Some((slot, reason)) = failure
             && life.as_ref().is_some_and(|life| life.role != Role::Check)
         {
-            self.ends.explain(slot, pid, &reason);
             (self.events)(&Event::WorkerBootFailed { slot, reason });
         }
         if let Some(life) = life {

@@ -12,7 +12,6 @@ use crate::config::Mode;
 use crate::event::{Event, KillReason};
 use crate::io::{Instant, Io, Processes, Purpose};
 use crate::ipc::message::Message;
-use crate::stats::Counter;
 
 /// What a transaction is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +72,7 @@ impl<I: Io + Processes> Master<I> {
             Some(settings) => {
                 self.transact(Kind::Rollback, self.plan(), Some(settings), askers, now);
             }
+            None if self.control.has_earlier() => self.begin_upgrade(true, askers, now),
             None => {
                 let why = "there is no earlier configuration";
                 self.conclude(askers, &Answer::failed(Kind::Rollback.name(), why));
@@ -114,8 +114,9 @@ impl<I: Io + Processes> Master<I> {
         self.transact(Kind::Recycle, plan, None, askers, now);
     }
 
-    /// Tries the program on disk.
-    pub(super) fn begin_upgrade(&mut self, askers: Vec<Asker>, now: Instant) {
+    /// Tries the program on disk, or goes `back` to the one before this.
+    pub(super) fn begin_upgrade(&mut self, back: bool, askers: Vec<Asker>, now: Instant) {
+        self.ops.back = back;
         if !self.control.is_upgradable() {
             let why = "this pool's process began as another program's child: replace that one";
             return self.conclude(askers, &Answer::failed(Kind::TryUpgrade.name(), why));
@@ -311,7 +312,13 @@ impl<I: Io + Processes> Master<I> {
         let candidate = self.workers.candidate(slot);
         let life = candidate.and_then(|line| self.workers.life(line));
         let waits = life.is_some_and(|life| life.role == Role::Candidate);
-        let before = self.workers.promote(slot);
+        let before = match self.workers.promote(slot) {
+            Ok(before) => before,
+            Err(why) => {
+                let running = self.ops.running.iter_mut();
+                return running.for_each(|running| running.machine.not_promoted(slot, &why));
+            }
+        };
         if let Some(line) = candidate.filter(|_| waits) {
             self.let_serve(line);
         }
@@ -347,7 +354,7 @@ impl<I: Io + Processes> Master<I> {
                 .workers
                 .active()
                 .filter_map(|slot| self.workers.incumbent(slot))
-                .map(|line| (line, self.sample(line)))
+                .map(|line| (line, self.begin_sample(line)))
                 .collect();
             if let Some(running) = &mut self.ops.running {
                 running.others = others;
@@ -355,7 +362,7 @@ impl<I: Io + Processes> Master<I> {
         }
         self.workers.try_out(slot);
         self.let_serve(line);
-        let sample = self.sample(line);
+        let sample = self.begin_sample(line);
         if let Some(running) = &mut self.ops.running {
             running.trial.push((line, sample));
         }
@@ -364,21 +371,22 @@ impl<I: Io + Processes> Master<I> {
     fn judge(&mut self) {
         let Some(running) = &self.ops.running else { return };
         let since = |lines: &[(u32, Sample)]| {
-            let differences = lines.iter().map(|(line, before)| self.sample(*line).since(before));
-            differences.fold(Sample::default(), Sample::plus)
+            let now = |line: u32| Sample::of(&self.board.line(line));
+            let differences = lines.iter().map(|(line, before)| now(*line).since(before));
+            differences.fold(Sample::default(), |sum, each| sum.plus(&each))
         };
-        let verdict = trial::judge(&since(&running.trial), &since(&running.others));
+        let limits = trial::Limits::new(&self.ops.config);
+        let verdict = trial::judge(&since(&running.trial), &since(&running.others), limits);
         if let Some(running) = &mut self.ops.running {
             running.machine.judged(verdict);
         }
     }
 
-    fn sample(&self, line: u32) -> Sample {
-        let counters = self.board.line(line);
-        Sample {
-            responses: counters.get(Counter::Responses),
-            errors: counters.get(Counter::ServerErrors),
-        }
+    /// What it has done until now; from now on its answers are timed.
+    fn begin_sample(&self, line: u32) -> Sample {
+        let line = self.board.line(line);
+        line.want_times(true);
+        Sample::of(&line)
     }
 
     /// A successor reads its listeners from now on.
@@ -399,6 +407,9 @@ impl<I: Io + Processes> Master<I> {
 
     fn end_transaction(&mut self, result: Result<(), String>, now: Instant) {
         let Some(running) = self.ops.running.take() else { return };
+        for (line, _) in running.trial.iter().chain(&running.others) {
+            self.board.line(*line).want_times(false);
+        }
         let Running { kind, epoch, askers, restart, .. } = running;
         let answer = match result {
             Ok(()) if kind == Kind::TryUpgrade => return self.begin_handover(askers, now),
@@ -408,8 +419,13 @@ impl<I: Io + Processes> Master<I> {
                 if kind == Kind::Recycle {
                     self.recycling_failed(now);
                 }
-                let tried = kind == Kind::TryUpgrade;
-                let so = if tried { "nothing has changed" } else { "the old workers serve on" };
+                let so = match kind {
+                    Kind::TryUpgrade => "nothing has changed",
+                    Kind::Upgrade => "the master is the new program, the old workers serve on",
+                    Kind::Reload | Kind::Rollback | Kind::SetMode | Kind::Recycle => {
+                        "the old workers serve on"
+                    }
+                };
                 let text = format!("{why}; {so}");
                 Answer::failed(kind.name(), text)
             }
@@ -422,6 +438,9 @@ impl<I: Io + Processes> Master<I> {
         let applied = settings.changed(self.ops.epochs.settings(self.ops.epochs.current()));
         let config = settings.config(&self.ops.base);
         self.ops.epochs.commit(epoch);
+        if kind == Kind::Upgrade {
+            self.ops.epochs.forget_before();
+        }
         self.refilled();
         if let Ok(config) = config
             && kind != Kind::Recycle

@@ -1,13 +1,13 @@
 //! The watchdog's hands: what it is told of each worker, and what it wants done.
 
 use super::Master;
+use super::picture::Picture;
 use super::watchdog::{Action, Facts};
 use super::workers::{Life, Role, State};
 use crate::event::{Event, Hang, KillReason};
-use crate::io::{Instant, Io, Processes, RunState, Signal};
+use crate::io::{Instant, Io, Processes, Signal};
 use crate::ipc::message::Message;
 use crate::stats::Counter;
-use std::time::Duration;
 
 /// Whether it is looked at: it serves, or drains and may still have something in transit.
 fn is_watched(life: &Life) -> bool {
@@ -82,24 +82,44 @@ impl<I: Io + Processes> Master<I> {
                 (self.events)(&Event::WorkerHang { slot, pid, hang: Hang::Back });
             }
             Action::Report => {
-                let counters = self.board.line(line);
-                let requests = counters.get(Counter::Requests);
-                let active = requests.saturating_sub(counters.get(Counter::Responses));
-                let state = facts.usage.map_or(RunState::Waiting, |usage| usage.state).name();
-                let cpu = facts.usage.map_or(Duration::ZERO, |usage| usage.cpu);
-                let open = counters.open();
-                let hang = Hang::Known { state, cpu, open, active };
+                let hang = Hang::Known(Box::new(self.picture(line, now)));
                 (self.events)(&Event::WorkerHang { slot, pid, hang });
             }
             Action::Abort => {
+                let taken = self.take_untouched(line, now);
+                let Some(process) = self.processes.get(&line) else { return };
                 // One that is gone is reaped; one that ignores it is killed.
                 if let Some(pidfd) = &process.pidfd {
                     let _ = self.io.signal(pidfd, Signal::Abort);
                 }
-                (self.events)(&Event::WorkerHang { slot, pid, hang: Hang::Aborted });
+                let quiet = now.since(Instant::from_nanos(facts.turned));
+                self.workers.struck(line, quiet);
+                (self.events)(&Event::WorkerHang { slot, pid, hang: Hang::Aborted { taken } });
             }
             Action::Kill => self.workers.kill_for(line, KillReason::Hung, now),
         }
+    }
+
+    /// What a worker is at.
+    pub(super) fn picture(&mut self, line: u32, now: Instant) -> Picture {
+        let counters = self.board.line(line);
+        let mut picture = Picture::of(&counters);
+        picture.quiet = now.since(Instant::from_nanos(counters.tick()));
+        let (Some(life), Some(process)) = (self.workers.life(line), self.processes.get(&line))
+        else {
+            return picture;
+        };
+        if life.state != State::Dead {
+            picture.usage = self.io.usage(process.pid);
+            picture.place = self.io.place(process.pid);
+        }
+        let passing = process.passing() as u64;
+        picture.transit =
+            self.ledger.handed(line).saturating_sub(counters.get(Counter::Received)) + passing;
+        let reads = process.reads && self.workers.incumbent(life.slot) == Some(line);
+        let listeners = if reads { self.sockets.of_slot(life.slot) } else { &[] };
+        picture.arrivals = listeners.iter().any(|(_, fd)| self.io.has_arrivals(fd));
+        picture
     }
 
     /// What is on its way to a worker and it has not seen goes to others, for good: if it goes on,

@@ -57,6 +57,8 @@ pub struct Life {
     pub asked: bool,
     /// Its loop does not turn though something waits for it: it gets nothing new.
     pub late: bool,
+    /// The watchdog has aborted it, when its loop had not turned for so long.
+    quiet: Option<Duration>,
     ready_at: Option<Instant>,
     /// When it is killed, and why.
     deadline: Option<(Instant, KillReason)>,
@@ -197,6 +199,7 @@ impl Workers {
             born: now,
             asked: false,
             late: false,
+            quiet: None,
             ready_at: None,
             deadline: Some((now.after(self.boot_timeout), KillReason::BootTimeout)),
             boot_failure: None,
@@ -303,6 +306,13 @@ impl Workers {
         }
     }
 
+    /// The watchdog aborts it: its loop has not turned for so long.
+    pub fn struck(&mut self, line: u32, quiet: Duration) {
+        if let Some(life) = self.running(line) {
+            life.quiet = Some(quiet);
+        }
+    }
+
     fn running(&mut self, line: u32) -> Option<&mut Life> {
         let over = |state| matches!(state, State::Killed | State::Dead);
         self.lives.get_mut(&line).filter(|life| !over(life.state))
@@ -320,10 +330,10 @@ impl Workers {
             life.boot_failure.get_or_insert_with(|| format!("{exit} before READY"));
         }
         let (slot, asked, uptime) = (life.slot, life.asked, now.since(life.born));
-        let role = life.role;
+        let (role, quiet) = (life.role, life.quiet);
         let failure = life.ready_at.map_or(Failure::Boot, |ready| Failure::Crash(now.since(ready)));
         let delay = self.follow(slot, line, failure, now);
-        Some(Death { slot, uptime, asked, killed, booting, delay, role })
+        Some(Death { slot, uptime, asked, killed, quiet, booting, delay, role })
     }
 
     /// Who follows the life on this line in its slot, and when.
@@ -401,9 +411,8 @@ impl Workers {
     /// The line of the slot's worker, if it reads its listeners while it has room.
     #[must_use]
     pub fn reader(&self, slot: u32) -> Option<u32> {
-        let serves = |life: &Life| matches!(life.state, State::Ready | State::Full { .. });
         match self.slots.get(slot as usize)?.next {
-            Next::Life(line) => self.lives.get(&line).is_some_and(serves).then_some(line),
+            Next::Life(line) => self.lives.get(&line).is_some_and(Life::serves).then_some(line),
             Next::Spawn(_) | Next::Never => None,
         }
     }
@@ -449,8 +458,11 @@ impl Life {
     /// Whether it serves and may be given connections, now or when it has room.
     #[must_use]
     pub fn takes(&self) -> bool {
-        let serves = matches!(self.state, State::Ready | State::Full { .. });
-        serves && !self.late && matches!(self.role, Role::Incumbent | Role::Trial)
+        self.serves() && !self.late && matches!(self.role, Role::Incumbent | Role::Trial)
+    }
+
+    fn serves(&self) -> bool {
+        matches!(self.state, State::Ready | State::Full { .. })
     }
 
     /// Drains from now on; an earlier deadline stays.

@@ -46,7 +46,8 @@ impl WorkerInfo {
     }
 
     /// All workers that live, as the board shows them now. Reads shared memory; costs no system
-    /// call.
+    /// call. After an upgrade from a build that counts other things, its last workers are not among
+    /// them.
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerStatus> {
         let mut all: Vec<WorkerStatus> = (0..self.board.lines())

@@ -7,7 +7,7 @@ use super::driver::Driver;
 use super::mailbox::{Mail, Mailbox};
 use crate::io::{Address, Fd, Instant};
 use crate::panics::contained;
-use crate::protocol::{Carried, Close, Cx, Next, Protocol};
+use crate::protocol::{Carried, Close, Cx, Next, Protocol, Stage};
 use crate::stats::{CloseReason, Counter};
 use crate::sys::errno::Failed;
 use crate::sys::owned::own;
@@ -269,4 +269,5 @@ const END: Next = Next {
     flushed: false,
     read_file: None,
     close: Some(Close { reason: CloseReason::HandlerAsked, linger: false, now: true }),
+    stage: Stage::Idle,
 };

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Becomes the program at this path, with our arguments and environment and one variable more.
 /// Returns only when that failed.
@@ -37,6 +37,24 @@ pub fn exec(path: &Path, variable: &str, value: &str) -> Failed {
     // SAFETY: strings that end in a zero byte and arrays that end in a null; all outlive the call.
     unsafe { libc::execve(path.as_ptr(), arguments_at.as_ptr(), environment_at.as_ptr()) };
     Failed { step: "execve", number: last_number() }
+}
+
+/// This process's program, whatever becomes of its file: close-on-exec.
+///
+/// # Errors
+///
+/// /proc is not mounted; out of descriptors.
+pub fn own_program() -> Result<Fd, Failed> {
+    let flags = libc::O_PATH | libc::O_CLOEXEC;
+    // SAFETY: the string ends in a zero byte.
+    let fd = step("open", unsafe { libc::open(c"/proc/self/exe".as_ptr(), flags) })?;
+    Ok(Fd::new(fd))
+}
+
+/// Where [`exec`] finds a program that is open.
+#[must_use]
+pub fn path_of(program: &Fd) -> PathBuf {
+    format!("/proc/self/fd/{}", program.raw()).into()
 }
 
 /// Takes a variable out of the environment, so that no child of ours finds it.

@@ -22,14 +22,15 @@
 //! - **Fork** happens only in `process::spawn`, which refuses while the process has a second
 //!   thread. So no lock of the allocator or of std can be held by a thread that the child lacks,
 //!   and the child may run any code. It never returns into its parent's frames: it ends in `_exit`.
-//! - **Signals.** No handler is ever installed, so no code of ours runs in one: signals are
-//!   blocked and read from a signalfd, ignored, or left at their default.
+//! - **Signals.** They are blocked and read from a signalfd, ignored, or left at their default. The
+//!   one handler is in `parent`: it arms a timer and sends a signal, which is async-signal-safe.
 //! - **Shared memory** is seen only as `&'static [AtomicU64]` and never unmapped. Its file is
 //!   sealed against shrinking, so no access can fault, whatever another process does; another
 //!   process can only change values, and values are never trusted as indices or lengths.
 
 #![expect(unsafe_code, reason = "the one folder that talks to the kernel; see its argument above")]
 
+pub mod arrivals;
 mod buffers;
 pub mod cgroup;
 pub mod clock;
@@ -42,9 +43,11 @@ pub mod lock;
 pub mod log;
 pub mod notify;
 pub mod owned;
+pub mod parent;
 pub mod privilege;
 pub mod probe;
 pub mod process;
+pub mod rescue;
 pub mod ring;
 pub mod scm;
 pub mod shm;
@@ -52,3 +55,4 @@ pub mod signal;
 pub mod socket;
 mod spawn;
 pub mod watch;
+mod words;

@@ -6,6 +6,7 @@ use crate::io::{Errno, Exit, Fd, Signal};
 use crate::panics::contained;
 use std::fs;
 use std::io;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 /// A child that was forked: its number for logs, and what it is signalled and reaped by.
@@ -149,6 +150,7 @@ fn is_open(fd: i32) -> bool {
 /// close_range(2) is blocked by a seccomp filter.
 pub fn close_all_but(inherited: &[i32], keep: &[&Fd]) -> Result<(), Failed> {
     let kept = inherited.iter().copied().chain(keep.iter().map(|fd| fd.raw()));
+    let kept = kept.chain([KEPT.load(Ordering::Relaxed)]);
     for (first, last) in gaps(kept) {
         // SAFETY: no pointers. Whoever owned these descriptors is a frame of the parent that this
         // process never returns to, or was told.
@@ -159,6 +161,13 @@ pub fn close_all_but(inherited: &[i32], keep: &[&Fd]) -> Result<(), Failed> {
     }
     Ok(())
 }
+
+/// One more descriptor that [`close_all_but`] leaves open in this process.
+pub(super) fn keep_too(fd: i32) {
+    KEPT.store(fd, Ordering::Relaxed);
+}
+
+static KEPT: AtomicI32 = AtomicI32::new(-1);
 
 /// The ranges between the kept numbers, both ends included.
 fn gaps(kept: impl Iterator<Item = i32>) -> Vec<(u32, u32)> {

@@ -139,6 +139,9 @@ pub struct Ring {
     pub(super) replace: Option<Replace>,
     /// The children that were spawned and not yet reaped: pidfd to pid.
     pub(super) children: BTreeMap<i32, u32>,
+    /// Whether they write to a pipe of ours, and our ends of those, by pid, until somebody asks.
+    pub(super) captures: bool,
+    pub(super) stderrs: BTreeMap<u32, Fd>,
 }
 
 impl std::fmt::Debug for Ring {
@@ -191,6 +194,8 @@ impl Ring {
             listen: None,
             replace: None,
             children: BTreeMap::new(),
+            captures: false,
+            stderrs: BTreeMap::new(),
         })
     }
 
@@ -202,6 +207,11 @@ impl Ring {
     /// Lets this ring's process make listeners while it runs: only the master's does.
     pub fn set_listen(&mut self, listen: Listen) {
         self.listen = Some(listen);
+    }
+
+    /// What workers that are spawned from now on write to standard error is for `stderr`.
+    pub fn capture(&mut self, captures: bool) {
+        self.captures = captures;
     }
 
     /// Lets this ring's process become another program: only the master's does.

@@ -1,4 +1,4 @@
-//! Signals: blocked and read from a signalfd, ignored, or left at their default. Never a handler.
+//! Signals: blocked and read from a signalfd, ignored, or left at their default. No handler.
 
 use super::errno::{Failed, last_number, step};
 use crate::io::Fd;

@@ -4,7 +4,7 @@ use super::errno::Failed;
 use super::owned;
 use super::process::{self, Forked};
 use super::ring::Ring;
-use super::{cgroup, privilege, socket, watch};
+use super::{arrivals, cgroup, privilege, rescue, socket, watch, words};
 use crate::io::{Child, Errno, Exit, Fd, Processes, Signal, Usage, WorkerPlan};
 
 impl Processes for Ring {
@@ -14,14 +14,32 @@ impl Processes for Ring {
         let Some(launch) = &mut self.launch else { return Err(Errno::Denied) };
         let (ours, theirs) = socket::seqpacket_pair()?;
         let theirs_raw = theirs.raw();
-        let forked = process::spawn(|| launch(&plan, Fd::new(theirs_raw)));
+        let pipe = (self.captures && plan.purpose.serves()).then(words::pipe).transpose();
+        let pipe = pipe.inspect_err(|_| {
+            socket::close(Fd::new(ours.raw()));
+            socket::close(Fd::new(theirs_raw));
+        })?;
+        let ends = pipe.as_ref().map(|(ours, theirs)| (ours.raw(), theirs.raw()));
+        let forked = process::spawn(|| {
+            if let Some((read, write)) = ends {
+                // Where it fails, nobody reads what the worker says.
+                let _ = words::begin(write, read);
+            }
+            launch(&plan, Fd::new(theirs_raw))
+        });
         socket::close(theirs);
+        let read = pipe.map(|(read, write)| {
+            socket::close(write);
+            read
+        });
         match forked {
             Ok(Forked { pid, pidfd }) => {
                 self.children.insert(pidfd.raw(), pid);
+                self.stderrs.extend(read.map(|read| (pid, read)));
                 Ok(Child { pid, pidfd, channel: ours })
             }
             Err(error) => {
+                read.into_iter().for_each(socket::close);
                 socket::close(ours);
                 Err(error.errno())
             }
@@ -67,6 +85,10 @@ impl Processes for Ring {
         self.listen.as_mut().map_or(Err(Errno::Denied), |listen| listen(address))
     }
 
+    fn hold_arrivals(&mut self, listener: &Fd) {
+        arrivals::hold(listener);
+    }
+
     fn pair(&mut self) -> Result<(Fd, Fd), Errno> {
         socket::stream_pair()
     }
@@ -81,6 +103,32 @@ impl Processes for Ring {
 
     fn usage(&mut self, pid: u32) -> Option<Usage> {
         watch::usage(pid)
+    }
+
+    fn place(&mut self, pid: u32) -> String {
+        watch::place(pid)
+    }
+
+    fn untouched(
+        &mut self,
+        pid: u32,
+        pidfd: &Fd,
+        ports: &[u16],
+        most: usize,
+    ) -> Result<Vec<(u16, Fd)>, Errno> {
+        rescue::untouched(pid, pidfd, ports, most)
+    }
+
+    fn is_untouched(&mut self, fd: &Fd) -> bool {
+        rescue::is_untouched(fd)
+    }
+
+    fn stderr(&mut self, pid: u32) -> Option<Fd> {
+        self.stderrs.remove(&pid)
+    }
+
+    fn pass_on(&mut self, bytes: &[u8]) {
+        words::pass_on(bytes);
     }
 
     fn has_arrivals(&mut self, listener: &Fd) -> bool {

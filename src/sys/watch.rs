@@ -29,6 +29,35 @@ fn read(stat: &str, ticks_a_second: u64) -> Option<Usage> {
     Some(Usage { state, cpu })
 }
 
+/// Where in the kernel a process is: the innermost functions, if we may know them, and the number
+/// of its system call (proc(5)). Empty: it is not in the kernel, or we may know neither.
+#[must_use]
+pub fn place(pid: u32) -> String {
+    let file = |name| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    describe(&file("stack"), &file("wchan"), &file("syscall"))
+}
+
+fn describe(stack: &str, waits_in: &str, call: &str) -> String {
+    let function = |line: &str| {
+        let name = line.split_once("] ")?.1;
+        Some(name.split_once('+').map_or(name, |(name, _)| name).to_owned())
+    };
+    let mut parts: Vec<String> = stack.lines().filter_map(function).take(FRAMES).collect();
+    // It is `0` for who does not wait, and for who may not ask.
+    if parts.is_empty() && !matches!(waits_in, "" | "0") {
+        parts.push(waits_in.to_owned());
+    }
+    // A process that is not in the kernel has none, or -1.
+    let call = call.split_whitespace().next().and_then(|number| number.parse::<u32>().ok());
+    if let Some(number) = call {
+        parts.push(format!("system call {number}"));
+    }
+    parts.join(" < ")
+}
+
+/// So many of the innermost functions say enough.
+const FRAMES: usize = 4;
+
 /// Whether arrivals wait in a listener's queue.
 #[must_use]
 pub fn has_arrivals(listener: &Fd) -> bool {
@@ -49,6 +78,18 @@ mod tests {
         assert_eq!(read(line, 100), Some(want));
         assert_eq!(read("7 (a) T 1 7", 100), None);
         assert_eq!(read("", 100), None);
+    }
+
+    #[test]
+    fn a_place_in_the_kernel_is_described_as_far_as_it_may_be_known() {
+        let stack = "[<0>] do_signal_stop+0x1f/0x2a\n[<0>] get_signal+0x1/0x2\n";
+        let call = "426 0x4 0x1 0x0 0x7ffd 0x7f1\n";
+        let want = "do_signal_stop < get_signal < system call 426";
+        assert_eq!(describe(stack, "do_signal_stop", call), want);
+        assert_eq!(describe("", "futex_wait", "202 0x1\n"), "futex_wait < system call 202");
+        assert_eq!(describe("", "0", "running\n"), "");
+        assert_eq!(describe("", "0", "-1 0x7ffd 0x7f1\n"), "");
+        assert_eq!(describe("", "", ""), "");
     }
 
     #[test]

@@ -70,6 +70,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             return;
         }
         let Some(connection) = self.connections.remove(key) else { return };
+        self.stages.add(connection.counted, -1);
         self.dirty_stale |= connection.dirty != NOT_DIRTY;
         if let Some(file) = self.protocol.close(connection.machine) {
             self.io.close(file);

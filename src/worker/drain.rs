@@ -3,8 +3,9 @@
 use crate::io::Instant;
 use std::time::Duration;
 
-/// How a worker without a master finishes: what runs gets this long.
-pub const ORPHAN: Duration = Duration::from_secs(1);
+/// How a worker without a master finishes: what runs gets this long. Everybody is to be gone within
+/// a second of the master's death.
+pub const ORPHAN: Duration = Duration::from_millis(750);
 
 /// The life of a worker after READY.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

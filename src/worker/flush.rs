@@ -158,6 +158,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some((bytes, offset)) = backlog.next() else {
             connection.backlog = None;
+            self.recount(key);
             return self.after_flush(key);
         };
         backlog.deadline = write;
@@ -165,6 +166,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         connection.in_flight.start(Kind::Send);
         self.io.submit(key.token(Kind::Send), Op::Send(&connection.fd, bytes, offset));
         self.timers.also(key, &mut connection.timer, write);
+        self.recount(key);
     }
 
     /// An asynchronous send took some bytes, or failed.

@@ -172,6 +172,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             && let Some(key) = self.back.ready.pop()
         {
             let Some(mut connection) = self.connections.remove(key) else { continue };
+            self.stages.add(connection.counted, -1);
             self.timers.set(key, &mut connection.timer, None, false);
             let carried = self.protocol.carried(&connection.machine);
             handoff.push(connection.listener, carried);

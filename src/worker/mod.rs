@@ -24,7 +24,7 @@ pub use slots::{Key, Slots};
 
 use crate::config::Config;
 use crate::io::{Batch, Bytes, Completion, Fd, Instant, Io, Kind, Op};
-use crate::ipc::board::{Line, WorkerState};
+use crate::ipc::board::{Line, Stage, Stages, WorkerState};
 use crate::ipc::message::{CONTROL_MAX, Message};
 use crate::protocol::{Close, Protocol};
 use crate::signals::SignalManager;
@@ -99,6 +99,9 @@ struct Connection<C> {
     paused: bool,
     /// The machine wants to go on when its output has left.
     resume: bool,
+    /// Where its machine says that it stands, and where it is counted.
+    stage: Stage,
+    counted: Stage,
     timer: Timer,
     /// Its entry in the list of this pass's answers.
     dirty: u32,
@@ -108,6 +111,12 @@ struct Connection<C> {
 }
 
 impl<C> Connection<C> {
+    /// Where it stands.
+    fn stage(&self) -> Stage {
+        let leaves = self.backlog.is_some() || !matches!(self.phase, Phase::Open | Phase::Leaving);
+        if leaves { Stage::Writing } else { self.stage }
+    }
+
     /// Whether an answer has not left whole.
     fn has_output(&self) -> bool {
         self.dirty != NOT_DIRTY || self.backlog.is_some()
@@ -201,6 +210,8 @@ pub struct Worker<I: Io, P: Protocol> {
     leaving: bool,
     log: Log,
     back: HandBack,
+    /// How many connections stand where.
+    stages: Stages,
     ended: bool,
 }
 
@@ -251,6 +262,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
             leaving: false,
             log: Log::new(parts.access_log),
             back: HandBack::default(),
+            stages: Stages::default(),
             ended: false,
             limits,
             io,
@@ -307,6 +319,10 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         self.send_mail();
         self.write_log();
         self.line.note_activity(self.now.as_nanos());
+        self.line.set_stages(self.stages);
+        if self.line.has_untimed() {
+            self.line.pass_took(self.io.now().since(self.now));
+        }
         self.finish_drain();
         self.deadline()
     }
@@ -337,6 +353,17 @@ impl<I: Io, P: Protocol> Worker<I, P> {
     /// Connections that are not over, with those that the protocol took away.
     fn held(&self) -> usize {
         self.connections.len() + self.protocol.taken()
+    }
+
+    /// Counts a connection where it stands now.
+    fn recount(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let stage = connection.stage();
+        let before = std::mem::replace(&mut connection.counted, stage);
+        if before != stage {
+            self.stages.add(before, -1);
+            self.stages.add(stage, 1);
+        }
     }
 
     fn tick(&mut self) {

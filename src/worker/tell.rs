@@ -85,6 +85,7 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         if next.close.is_none() {
             self.timers.set(key, &mut connection.timer, next.deadline, next.exact);
         }
+        connection.stage = next.stage;
         connection.resume = next.again || next.flushed;
         if connection.resume {
             if connection.has_output() {
@@ -109,5 +110,6 @@ impl<I: Io, P: Protocol> Worker<I, P> {
         if let Some(close) = next.close {
             self.close(key, close);
         }
+        self.recount(key);
     }
 }

@@ -100,6 +100,13 @@ pub(crate) fn boot(
             response.text(format!("{:?}", fs::write(&*path, "by a worker").map_err(|e| e.kind())));
         }
         "/crash" => std::process::abort(),
+        #[expect(clippy::exit, clippy::disallowed_methods, reason = "an application may")]
+        "/last-words" => {
+            for line in ["one", "two", "three"] {
+                eprintln!("last words: {line}");
+            }
+            std::process::exit(3);
+        }
         _ => response.text("Hello, World!"),
     })
 }

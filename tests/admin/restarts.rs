@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
         crash_loop("centralized");
     }),
     ("restarts::a_death_is_told_with_its_reason", reasons),
+    ("restarts::the_last_lines_of_a_worker_are_kept", last_lines),
 ];
 
 /// What `status` says of a slot.
@@ -83,6 +84,35 @@ fn crash_loop(mode: &str) {
     let (code, log) = pool.server.stop();
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("no_worker=") || log.contains("pending_timeout="), "{log}");
+}
+
+/// What it wrote is passed on as it comes, and kept for its end, also of one that aborts.
+fn last_lines() {
+    let pool = Pool::start(1, "--mode centralized --capture-stderr true");
+    let ask = |path| {
+        let address = pool.server.address();
+        let stream = std::net::TcpStream::connect(address).expect("the port lives");
+        let _ = Client::new(stream).get(path);
+    };
+    let last = |says: &str| {
+        let status = pool.await_status(says, |status| {
+            of_slot(status, 0, "last_end").contains(says) && status.json["is_ready"] == true
+        });
+        status.json["restarts"][0]["last_lines"].clone()
+    };
+    ask("/last-words");
+    let lines = last("exit code 3");
+    assert_eq!(
+        lines,
+        serde_json::json!(["last words: one", "last words: two", "last words: three"])
+    );
+    let log = pool.server.await_log("its last lines: slot=0 pid=");
+    assert!(log.ends_with("last words: one\\nlast words: two\\nlast words: three"), "{log}");
+    assert!(pool.server.log().contains("\nlast words: two\n"), "passed on");
+    // The next one writes nothing of its own; an abort says nothing either.
+    ask("/crash");
+    assert_eq!(last("SIGABRT"), serde_json::json!([]));
+    assert_eq!(pool.server.stop().0, Some(0));
 }
 
 /// By a signal from outside, by its own hand, by the master's.

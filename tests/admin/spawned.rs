@@ -23,6 +23,7 @@ pub(crate) const CASES: &[Case] = &[
     ("metrics_and_reload_from_another_thread", from_a_thread),
     ("a_handle_by_its_socket_alone", by_socket),
     ("who_balances_is_told", who_balances_is_told),
+    ("a_spawned_pool_refuses_an_upgrade_and_says_why", no_upgrade),
     ("every_kind_of_worker_can_be_spawned", every_kind_of_worker_can_be_spawned),
     ("p1_all_six_states_and_the_numbers_of_processes_are_true", all_states),
 ];
@@ -165,6 +166,27 @@ fn by_socket() {
     owner.wait().expect("a clean end");
     assert!(!other.is_running());
     assert!(Handle::connect(owner.control()).is_err());
+}
+
+/// Its process began in the middle of another program: a new one would not come there.
+fn no_upgrade() {
+    let (owner, _) = spawn("--workers 2");
+    let mut client = connect(&owner);
+    assert_eq!(client.get("/").expect("an answer").status, 200);
+    let pids = |handle: &Handle| {
+        let workers = handle.workers().expect("an answer");
+        workers.iter().map(|worker| worker.pid).collect::<Vec<_>>()
+    };
+    let before = pids(&owner);
+    let other = Handle::connect(owner.control()).expect("the same user");
+    for handle in [&owner, &other] {
+        let reply = handle.ask("upgrade").expect("an answer");
+        assert!(!reply.ok && reply.code == 1, "{}", reply.line);
+        assert!(reply.text.contains("began as another program's child"), "{}", reply.line);
+    }
+    assert_eq!(pids(&owner), before);
+    assert_eq!(client.get("/").expect("the same connection").status, 200);
+    owner.stop().expect("a clean end");
 }
 
 /// Waits until a worker of this slot is in this state.

@@ -31,6 +31,26 @@ fn help_and_version() {
     assert_eq!((stderr.as_str(), code), ("", 0));
 }
 
+/// The program replaces itself: same process, same port, new workers, and the answer says so.
+#[test]
+fn it_is_upgraded_as_it_was_built() {
+    let path = std::env::temp_dir().join(format!("ringfort-upgraded-{}", std::process::id()));
+    let socket = path.to_str().unwrap();
+    let server = Server::start(&format!("--workers 2 --control {socket}"));
+    let before = server.await_workers(2);
+    for _ in 0..2 {
+        let (stdout, stderr, code) = run(&mut ringfort(&["ctl", socket, "upgrade"]));
+        assert_eq!((stderr.as_str(), code), ("", 0), "{stdout}");
+        assert_eq!(server.get("/").status, 200);
+    }
+    let (stdout, _, code) = run(&mut ringfort(&["ctl", socket, "status"]));
+    assert!(code == 0 && stdout.contains("\"epoch\":2"), "{stdout}");
+    let after = server.await_workers(2);
+    assert!(after.iter().all(|pid| !before.contains(pid)), "{before:?} {after:?}");
+    let (code, log) = server.stop();
+    assert_eq!(code, Some(0), "{log}");
+}
+
 #[test]
 fn check_says_where_every_value_came_from() {
     let file = TempFile::new("workers = 1\nbacklog = 7\nidle_timeout = '1m'\n");

@@ -45,7 +45,7 @@ const PROOFS: &[(&str, fn())] = &[
 
 /// Options whose effect no client of `ringfort serve` can bring about. Their proofs are next to the
 /// code that obeys them.
-const ELSEWHERE: [&str; 17] = [
+const ELSEWHERE: [&str; 20] = [
     // tests/upgrade: it takes a program that is replaced.
     "usr2_upgrade",
     // src/master/tests.rs: no worker of the command takes longer than the shortest time that can
@@ -66,6 +66,10 @@ const ELSEWHERE: [&str; 17] = [
     "probe_timeout",
     "canary_workers",
     "canary_time",
+    // tests/admin: a worker must end by itself.
+    "capture_stderr",
+    "canary_p99",
+    "canary_slowdown",
     "recycle_requests",
     "recycle_age",
     "recycle_rss",

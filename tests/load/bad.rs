@@ -110,6 +110,72 @@ fn a_server_that_closes_early() {
     check(manner, Failure::Closed, "before any of the reply");
 }
 
+/// One request in five is not answered: its connection is closed after 300 ms. Nobody waited less
+/// for that, so it is a latency too: or a server looks fast that makes people wait in vain.
+#[test]
+fn what_fails_late_is_a_latency() {
+    let late = Duration::from_millis(300);
+    let server = Server::start(move |_, mut stream| {
+        let served = (0..4).all(|_| read_request(&mut stream) && answer(&mut stream, "Hello"));
+        if served && read_request(&mut stream) {
+            crate::paced::pause(300);
+        }
+    });
+    let rate = 200.0;
+    let pace = Pace::Open { arrivals: ringfort::load::Arrivals::Constant, from: rate, to: rate };
+    let plan = plan(&server).connections(32).duration(Duration::from_secs(1));
+    let report = plan.pace(pace).run().unwrap();
+    balanced(&report);
+    assert_eq!(failures(&report), [Failure::Closed], "{}", report.text());
+    assert_eq!(report.tally.response.len(), report.tally.requests);
+    assert!(report.latency_at(1.0) >= late, "{}", report.text());
+    let failed = report.tally.failures.get(Failure::Closed);
+    assert_eq!(report.tally.in_vain.len(), failed);
+    let slow =
+        |latency: &ringfort::load::Latency| latency.len() - latency.count_between(0, 299_000_000);
+    assert!(slow(&report.tally.response) >= failed, "{}", report.text());
+    assert!(slow(&report.tally.service) >= failed, "{}", report.text());
+    assert!(report.text().contains("\nin vain "), "{}", report.text());
+}
+
+#[test]
+fn a_server_that_sends_what_nobody_asked_for() {
+    let server = Server::start(|_, mut stream| {
+        if read_request(&mut stream) {
+            // Longer than it says.
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nHello!");
+        }
+        // The client hangs up.
+        assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+    });
+    let pace = Pace::Open { arrivals: ringfort::load::Arrivals::Constant, from: 50.0, to: 50.0 };
+    let report = plan(&server).pace(pace).run().unwrap();
+    balanced(&report);
+    assert_eq!(failures(&report), [Failure::Unasked], "{}", report.text());
+    let count = report.tally.failures.get(Failure::Unasked);
+    let line = format!("unasked {count} (no request was on its way)");
+    assert!(report.text().contains(&line), "{line:?} in {}", report.text());
+    assert!(!report.is_valid(), "connections break: {}", report.text());
+}
+
+/// As an SMTP server does. Whichever comes first, the greeting or the request, it is no reply.
+#[test]
+fn a_server_that_speaks_first() {
+    let server = Server::start(|_, mut stream| {
+        let _ = stream.write_all(b"220 ready\r\n");
+        let _ = stream.read(&mut [0]);
+    });
+    match plan(&server).timeout(Duration::from_millis(300)).run() {
+        Ok(report) => {
+            let named = [Failure::Malformed, Failure::Unasked];
+            let mut seen = failures(&report).into_iter();
+            assert!(seen.all(|failure| named.contains(&failure)), "{}", report.text());
+            assert_eq!(report.tally.answered, 0, "{}", report.text());
+        }
+        Err(error) => assert!(error.to_string().contains("300ms: unasked"), "{error}"),
+    }
+}
+
 #[test]
 fn a_server_that_closes_politely_is_followed() {
     let server = Server::start(|_, mut stream| {
@@ -187,12 +253,19 @@ fn nobody_listens() {
 
 #[test]
 fn replies_must_all_equal_the_first() {
+    // One of two connections gets other bytes; with two threads, one of two threads.
+    equal_the_first(1);
+    equal_the_first(2);
+}
+
+fn equal_the_first(threads: u32) {
     let server = Server::start(|index, mut stream| {
         let body = if index == 0 { "Hello" } else { "World" };
         while read_request(&mut stream) && answer(&mut stream, body) {}
     });
     let expect = Expect { status: None, body: ExpectBody::SameAsFirst };
-    let report = plan(&server).connections(2).expect(expect).run().unwrap();
+    let plan = plan(&server).threads(threads).connections(2);
+    let report = plan.expect(expect).run().unwrap();
     balanced(&report);
     assert_eq!(failures(&report), [Failure::Body], "{}", report.text());
     assert!(report.tally.answered > 0, "{}", report.text());

@@ -1,8 +1,9 @@
 //! `ringfort bench` as it is typed: exit codes, formats, a server of our own, Ctrl-C.
 
 use crate::server::{Server, serve};
-use std::io::{BufRead, BufReader, Read};
+use std::io::Write;
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 fn bench(args: &[&str]) -> Command {
@@ -158,31 +159,141 @@ fn find_capacity_says_what_it_found() {
     assert!(capacity["broke_at"].as_f64().unwrap() > rate, "{capacity}");
 }
 
-#[test]
-fn ctrl_c_ends_with_the_report_so_far() {
+/// Answers with this; tells of each request.
+fn telling(status: &'static str) -> (Server, Receiver<()>) {
     let (asked, seen) = std::sync::mpsc::channel();
     let server = Server::start(move |_, mut stream| {
         while crate::server::read_request(&mut stream) {
             let _ = asked.send(());
-            if !crate::server::answer(&mut stream, "Hello") {
+            let reply = format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\nHello");
+            if stream.write_all(reply.as_bytes()).is_err() {
                 return;
             }
         }
     });
-    let mut command = bench(&[&server.url(), "-c2", "-d600s", "--warmup=0", "--format", "json"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    (server, seen)
+}
+
+/// Starts it, sends INT when something was seen, and waits for its end with 130: what it wrote.
+#[track_caller]
+fn interrupted(args: &[&str], seen: impl FnOnce()) -> String {
+    let mut command = bench(args);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // It listens to signals before it connects.
-    seen.recv_timeout(Duration::from_secs(60)).unwrap();
+    seen();
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    let mut out = Vec::new();
-    child.stdout.take().unwrap().read_to_end(&mut out).unwrap();
-    let status = child.wait().unwrap();
-    let shown = BufReader::new(child.stderr.take().unwrap()).lines().next();
-    assert_eq!(status.code(), Some(130), "{shown:?}");
-    let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    text(&output.stdout).to_owned()
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[test]
+fn ctrl_c_ends_with_the_report_so_far() {
+    let (server, seen) = telling("200 OK");
+    let args = [&server.url(), "-c2", "-d600s", "--warmup=0", "--format", "json"];
+    let out = interrupted(&args, || seen.recv_timeout(LONG).unwrap());
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(value["validity"]["interrupted"], true);
+    assert_eq!(value["validity"]["ok"], false);
+    assert_eq!(value["validity"]["reasons"][0]["code"], "interrupted");
     assert_eq!(value["error_rate"], 0.0, "what was on its way has not failed: {value:#}");
+}
+
+/// A server that never answers: Ctrl-C does not make its requests disappear.
+#[test]
+fn ctrl_c_counts_what_was_due() {
+    let (asked, seen) = std::sync::mpsc::channel();
+    let server = Server::start(move |_, mut stream| {
+        while crate::server::read_request(&mut stream) {
+            let _ = asked.send(());
+        }
+    });
+    let args = [&server.url(), "-c2", "-d600s", "--warmup=0", "-R1000", "--format", "json"];
+    let more = [&args[..], &["--timeout", "600s"]].concat();
+    let out = interrupted(&more, || seen.recv_timeout(LONG).unwrap());
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let requests = value["requests"].as_u64().unwrap();
+    assert!(requests >= 2, "{value:#}");
+    assert_eq!(value["unfinished"], requests);
+    assert_eq!(value["latency_us"]["response"]["count"], requests);
+    assert_eq!(value["error_rate"], serde_json::Value::Null, "nothing ended: {value:#}");
+}
+
+/// More connections than a backlog holds, and nobody accepts: it does not get beyond connecting.
+/// (Where it does, it is in a warm-up that does not end.)
+#[test]
+fn ctrl_c_before_the_clock_ends_with_a_short_report() {
+    for format in ["text", "json", "csv", "md", "html"] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let args = ["-c1000", "--warmup=600s", "--timeout=60s", "--format", format, &url];
+        let mut first = None;
+        let out = interrupted(&args, || first = Some(listener.accept().unwrap()));
+        assert!(!out.contains("NaN") && !out.contains("inf"), "{out}");
+        match format {
+            "csv" => assert!(out.ends_with(",true\n"), "{out}"),
+            _ => {
+                let said = "interrupted before the clock started: nothing was measured";
+                assert!(out.contains(said), "{out}");
+                assert!(!out.contains("requests/s  ") && !out.contains("p99"), "{out}");
+            }
+        }
+    }
+}
+
+#[test]
+fn ctrl_c_in_a_search_for_the_capacity() {
+    for (format, want) in [
+        ("text", "capacity: none; 0 trials; interrupted: the search was not over\n\nhttp://"),
+        ("csv", ",none,0,interrupted: the search was not over"),
+        ("json", "\"note\": \"interrupted: the search was not over\""),
+    ] {
+        let (server, seen) = telling("200 OK");
+        let want = want.replace(",none,0,", ",,,0,");
+        let args = ["--find-capacity", "--slo=p99=1s", "-d600s", "--warmup=0", "--format", format];
+        let url = server.url();
+        let more = [&args[..], &[&url]].concat();
+        let out = interrupted(&more, || seen.recv_timeout(LONG).unwrap());
+        assert!(out.contains(&want), "{out}");
+    }
+}
+
+/// No rate makes a wrong answer right: one trial is enough to know.
+#[test]
+fn a_search_for_the_capacity_where_nothing_is_answered_rightly() {
+    for format in ["text", "json", "csv", "md", "html"] {
+        let (server, _seen) = telling("404 Not Found");
+        let args = ["--find-capacity", "--slo=p99=1s", "-d300ms", "--warmup=0", "-c2", "--format"];
+        let output = run(&[&args[..], &[format, &server.url()]].concat());
+        assert_eq!(output.status.code(), Some(5), "{output:?}");
+        let out = text(&output.stdout);
+        let note = "no rate held: nothing is answered as expected";
+        match format {
+            "json" => {
+                let capacity = &json(&output)["capacity"];
+                assert_eq!(capacity["rate"], serde_json::Value::Null);
+                assert_eq!((&capacity["trials"], &capacity["note"]), (&1.into(), &note.into()));
+            }
+            "csv" => {
+                let lines: Vec<&str> = out.lines().collect();
+                assert!(lines[0].ends_with(",capacity,broke_at,trials,note"), "{out}");
+                assert!(lines[1].ends_with(&format!(",,1000.0,1,{note}")), "{out}");
+                assert_eq!(lines[0].matches(',').count(), lines[1].matches(',').count());
+            }
+            "html" => {
+                let line =
+                    format!("<p class=\"invalid\">capacity: none, 1000 broke; 1 trial; {note}");
+                assert!(out.contains(&line), "{out}");
+            }
+            _ => {
+                let line = format!("capacity: none, 1000 broke; 1 trial; {note}\n\n");
+                assert!(out.starts_with(&line), "{out}");
+            }
+        }
+    }
 }
 
 /// `script` (util-linux) gives it a terminal.

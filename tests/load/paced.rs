@@ -263,6 +263,31 @@ fn find_capacity_finds_a_known_ceiling() {
     assert!(found.limit.unwrap().offered().unwrap() > rate);
 }
 
+/// One answer at a time, 2 ms each, over 64 connections: more than 500 a second cannot be, whatever
+/// the connections hold. (How much less depends on the machine.)
+#[test]
+fn find_capacity_does_not_take_a_backlog_for_capacity() {
+    let turn = std::sync::Mutex::new(());
+    let server = Server::start(move |_, mut stream| {
+        while read_request(&mut stream) {
+            let mine = turn.lock().unwrap();
+            pause(2);
+            drop(mine);
+            if !answer(&mut stream, "Hello") {
+                return;
+            }
+        }
+    });
+    let slo = Slo { quantile: 0.5, max: Duration::from_secs(30) };
+    let gates = Gates { slo: vec![slo], error_rate_max: None };
+    let plan = plan(&server.url()).connections(64).gates(gates);
+    let plan = plan.duration(Duration::from_millis(600)).timeout(Duration::from_secs(30));
+    let found = plan.find_capacity(Capacity::new(120.0, 0.05), &mut |_| Go::On).unwrap();
+    let best = found.best.expect("120 a second hold");
+    let rate = best.offered().unwrap();
+    assert!(rate <= 525.0, "{rate}: {}", best.text());
+}
+
 #[test]
 fn a_run_can_be_stopped_with_what_there_is() {
     let server = Server::start(|_, stream| serve(stream));
@@ -272,6 +297,8 @@ fn a_run_can_be_stopped_with_what_there_is() {
     };
     let report = plan.run_watched(&mut watch).unwrap();
     assert!(report.interrupted && report.tally.answered > 0, "{}", report.text());
+    assert!(!report.is_valid(), "{}", report.text());
+    assert_eq!(report.tally.requests, report.tally.answered + report.tally.unfinished);
     assert_eq!(report.failed(), 0, "what was on its way has not failed: {}", report.text());
     assert_eq!(report.exit_code(), Report::EXIT_INTERRUPTED);
     assert!(report.measured < Duration::from_secs(600));

@@ -5,12 +5,12 @@ use ringfort::config::Config;
 use ringfort::http::{Handler, Http, Request, Response};
 use ringfort::io::{Address, Completion, Instant};
 use ringfort::ipc::board::Board;
-use ringfort::load::run::{Client, Job, Phase};
-use ringfort::load::{Arrivals, Failure, Latency, Pace, Plan, Tally, Template};
+use ringfort::load::run::{Client, Job, Phase, References};
+use ringfort::load::{Arrivals, Capacity, Failure, Latency, Pace, Plan, Tally, Template, Trial};
 use ringfort::signals::SignalManager;
 use ringfort::sim::{FaultPlan, Kernel, Sizes, Stepper, World};
 use ringfort::worker::{Parts, Worker};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -18,12 +18,16 @@ use std::time::Duration;
 /// Answers `Hello`, the request of this number after this time.
 struct App {
     count: u64,
-    delay: fn(u64) -> Duration,
+    delay: Box<Delay>,
+    clock: Rc<Cell<Instant>>,
 }
+
+/// Of the request of this number, at this time.
+type Delay = dyn Fn(u64, Instant) -> Duration;
 
 impl Handler for App {
     fn handle(&mut self, _: &Request<'_>, response: &mut Response) {
-        let delay = (self.delay)(self.count);
+        let delay = (self.delay)(self.count, self.clock.get());
         self.count += 1;
         if delay.is_zero() {
             response.text("Hello");
@@ -51,6 +55,10 @@ impl Stepper for WorkerLoop {
 
 struct ClientLoop {
     client: Option<Client<Kernel>>,
+    /// It is stopped so long after it began.
+    stop: Option<Duration>,
+    begin: Option<Instant>,
+    clock: Rc<Cell<Instant>>,
     result: Rc<RefCell<Option<Tally>>>,
 }
 
@@ -58,11 +66,19 @@ impl Stepper for ClientLoop {
     fn turn(&mut self, done: &mut Vec<Completion>) -> Option<Instant> {
         let Some(client) = &mut self.client else { return None };
         let deadline = client.turn(done);
-        if !client.is_waiting() {
-            return deadline;
+        self.clock.set(client.now());
+        if client.is_waiting() {
+            self.begin = Some(client.now());
+            client.begin(client.now());
+            return client.turn(done);
         }
-        client.begin(client.now());
-        client.turn(done)
+        let stop = self.begin.zip(self.stop).map(|(begin, stop)| begin.after(stop));
+        if stop.is_some_and(|stop| stop <= client.now()) {
+            self.stop = None;
+            client.stop();
+            return client.turn(done);
+        }
+        deadline
     }
 
     fn wait(&mut self, deadline: Option<Instant>, done: &mut Vec<Completion>) {
@@ -80,9 +96,11 @@ impl Stepper for ClientLoop {
 
 fn job(pace: Pace, connections: u32) -> Job {
     let target = Plan::new("http://sim/").unwrap().target().clone();
+    let templates = [Template::build(&target, "GET", &[], &[]).unwrap()];
     Job {
         address: Address::Unix("any".into()),
-        templates: [Template::build(&target, "GET", &[], &[]).unwrap()].into(),
+        references: References::new(&templates),
+        templates: templates.into(),
         share: (0, 1),
         connections,
         pipeline: 1,
@@ -101,6 +119,17 @@ fn constant(rate: f64) -> Pace {
 
 #[track_caller]
 fn run(seed: u64, faults: FaultPlan, job: Job, delay: fn(u64) -> Duration) -> Tally {
+    run_until(seed, faults, job, None, move |count, _| delay(count))
+}
+
+#[track_caller]
+fn run_until(
+    seed: u64,
+    faults: FaultPlan,
+    job: Job,
+    stop: Option<Duration>,
+    delay: impl Fn(u64, Instant) -> Duration + 'static,
+) -> Tally {
     let mut world = World::new(seed, faults, Sizes::default(), false);
     let memory = (0..Board::words(1)).map(|_| AtomicU64::new(0)).collect();
     let board = Board::create(Vec::leak(memory), 1);
@@ -111,12 +140,15 @@ fn run(seed: u64, faults: FaultPlan, job: Job, delay: fn(u64) -> Duration) -> Ta
     let (waits, calls) = (false, SignalManager::new());
     let parts = Parts { slot: 0, channel, signals, calls, access_log, listeners, waits, line };
     let config = Config::default();
-    let app = App { count: 0, delay };
+    let clock = Rc::new(Cell::new(Instant::from_nanos(0)));
+    let app = App { count: 0, delay: Box::new(delay), clock: Rc::clone(&clock) };
     let worker = Worker::new(kernel, Http::new(app, &config), parts, &config);
     world.start(server, Box::new(WorkerLoop(worker)));
     let (client, kernel) = world.process("client");
     let result = Rc::new(RefCell::new(None));
-    let stepper = ClientLoop { client: Some(Client::new(kernel, job)), result: Rc::clone(&result) };
+    let client_of = Some(Client::new(kernel, job));
+    let result_of = Rc::clone(&result);
+    let stepper = ClientLoop { client: client_of, stop, begin: None, clock, result: result_of };
     world.start(client, Box::new(stepper));
     let ended = world.run_until(|_| result.borrow().is_some());
     assert!(ended.unwrap_or_else(|violation| panic!("seed {seed}: {violation}")));
@@ -139,8 +171,10 @@ fn one_request_in_a_hundred_takes_20_ms() {
     assert_eq!((tally.requests, tally.answered), (2000, 2000));
     for latency in [&tally.service, &tally.response] {
         assert_eq!(slow(latency, 19), 20, "1 in 100 of 2,000");
-        assert_eq!(millis(latency, 0.98), 0);
-        assert_eq!(millis(latency, 0.995), 20);
+        // The 1,980th of 2,000 is the last fast one.
+        for (quantile, want) in [(0.5, 0), (0.98, 0), (0.99, 0), (0.9905, 20), (0.999, 20)] {
+            assert_eq!(millis(latency, quantile), want, "{quantile}");
+        }
         assert_eq!(millis(latency, 1.0), 20);
     }
     assert!(millis(&tally.lag, 1.0) == 0);
@@ -188,6 +222,60 @@ fn what_is_late_at_the_end_has_failed() {
     assert!((3..=5).contains(&timeouts), "one each 500 ms, and what the tick adds: {timeouts}");
     assert_eq!(tally.response.len(), 200, "they are latencies too");
     assert!(millis(&tally.response, 1.0) >= 2000);
+    let failures: Vec<u64> = tally.seconds.iter().map(|second| second.failures).collect();
+    assert_eq!(failures, [100, 100], "each counts in the second in which it was due");
+}
+
+/// A request was due each millisecond; the server stops at the 500th, and Ctrl-C comes at 1.5 s.
+/// A thousand had to wait: 999, 998, 997 … ms.
+#[test]
+fn an_interrupt_does_not_hide_what_waits() {
+    let delay = |count, _| Duration::from_secs(if count < 500 { 0 } else { 60 });
+    let job = Job { timeout: Duration::from_secs(5), ..job(constant(1000.0), 4) };
+    let stop = Some(Duration::from_millis(1500));
+    let tally = run_until(5, FaultPlan::NONE, job, stop, delay);
+    let near = |got: u64, want: u64| assert!(got.abs_diff(want) <= want / 20, "{got} for {want}");
+    assert_eq!(tally.answered, 500);
+    assert_eq!(tally.requests, tally.answered + tally.unfinished);
+    assert_eq!(tally.failures.total(ringfort::load::Of::Request), 0);
+    near(tally.unfinished, 1000);
+    assert_eq!(tally.response.len(), tally.requests);
+    near(slow(&tally.response, 500), 500);
+    near(millis(&tally.response, 1.0), 1000);
+    assert_eq!(slow(&tally.service, 900), 4, "of what was sent only four show it");
+    assert_eq!(tally.seconds.len(), 2);
+}
+
+/// Before the clock starts there is nothing to count.
+#[test]
+fn an_interrupt_in_the_warm_up_counts_nothing() {
+    let job = Job { warm_up: Duration::from_secs(1), ..job(constant(1000.0), 4) };
+    let stop = Some(Duration::from_millis(500));
+    let tally = run_until(6, FaultPlan::NONE, job, stop, |_, _| Duration::from_secs(60));
+    assert_eq!((tally.requests, tally.unfinished, tally.replies), (0, 0, 0));
+    assert_eq!((tally.seconds.len(), tally.connections.opened), (0, 4));
+}
+
+/// One request at a time, 2 ms each: 500 a second, and what comes faster waits on 64 connections.
+/// Those hold a backlog of 64 requests, and that is no capacity.
+#[test]
+fn find_capacity_finds_the_ceiling_of_a_server_with_many_connections() {
+    let mut capacity = Capacity::new(150.0, 0.02);
+    while let Some(rate) = capacity.next() {
+        let free = Cell::new(Instant::from_nanos(0));
+        let one_by_one = move |_, now: Instant| {
+            let done = free.get().max(now).after(Duration::from_millis(2));
+            free.set(done);
+            done.since(now)
+        };
+        let job = Job { timeout: Duration::from_secs(60), ..job(constant(rate), 64) };
+        let tally = run_until(7, FaultPlan::NONE, job, None, one_by_one);
+        assert_eq!(tally.answered, tally.requests, "at {rate}");
+        let held = tally.second_half.is_kept_up_with(Arrivals::Constant);
+        capacity.tell(if held { Trial::Held } else { Trial::Broken });
+    }
+    let found = capacity.found().unwrap();
+    assert!((475.0..=525.0).contains(&found), "{found} for 500");
 }
 
 /// Whatever the kernel does, every request has exactly one fate and every connection comes back.

@@ -4,7 +4,8 @@
 use crate::client::{Client, PATIENCE};
 use crate::harness::Case;
 use crate::raw::signal;
-use crate::server::{Server, Stopwatch, eventually, pause};
+use crate::server::{Server, Stopwatch, eventually, folder, pause};
+use ringfort::admin::client::ask;
 use std::time::Duration;
 
 pub(crate) const CASES: &[Case] = &[
@@ -19,6 +20,11 @@ pub(crate) const CASES: &[Case] = &[
         stopped_master("centralized");
     }),
     ("hang::a_timeout_of_zero_waits_for_ever", never),
+    ("hang::shared::what_it_holds_and_has_not_begun_is_served_by_others", || fresh("shared")),
+    ("hang::centralized::what_it_holds_and_has_not_begun_is_served_by_others", || {
+        fresh("centralized");
+    }),
+    ("hang::a_dump_says_what_a_worker_that_hangs_is_at", dump),
 ];
 
 /// Nobody waits longer, whatever became of a worker.
@@ -108,7 +114,10 @@ fn replaced(mode: &str) {
     println!("replaced after {:?}", began.elapsed());
     assert!(began.elapsed() <= Duration::from_secs(5), "{:?}", began.elapsed());
     let log = server.log();
-    assert!(log.contains(&format!("pid={victim} stopped")), "it says what it was at: {log}");
+    let report = log.lines().find(|line| line.contains(&format!("pid={victim} stopped for ")));
+    assert!(report.is_some_and(|report| report.contains(" arrivals=")), "its state: {log}");
+    let end = log.lines().find(|line| line.contains(&format!("pid={victim} killed by the master")));
+    assert!(end.is_some_and(|end| end.contains("watchdog: no tick for ")), "{log}");
     check_end(server, "killed=1", mode);
 }
 
@@ -121,14 +130,65 @@ fn endless(path: &str) {
     let began = Stopwatch::start();
     client.ask(path).unwrap();
     drop(all_are_served(&server, 16));
-    let died = server.await_log("worker died");
-    assert!(died.contains("signal 6") && died.contains(&format!("pid={victim} ")), "{died}");
+    let died = eventually("its end", 2 * PATIENCE, || {
+        server.log().lines().find(|line| line.contains("worker died")).map(str::to_owned)
+    });
+    assert!(died.contains("watchdog: no tick for ") && died.contains("SIGABRT"), "{died}");
+    assert!(died.contains(&format!("pid={victim} ")), "{died}");
     server.await_ready(3);
     println!("replaced after {:?}", began.elapsed());
-    assert!(began.elapsed() <= Duration::from_secs(5), "{:?}", began.elapsed());
+    // One that computes is struck for the time that it had on a CPU.
+    let most = Duration::from_secs(if path == "/spin" { 20 } else { 5 });
+    assert!(began.elapsed() <= most, "{:?}", began.elapsed());
     assert!(client.is_closed());
     let log = server.log();
-    assert!(log.contains("worker hangs") && log.contains("active=1"), "{log}");
+    let report = log.lines().find(|line| line.contains("worker hangs")).expect("it is reported");
+    assert!(
+        report.contains("active=1") && report.contains(&format!("handles GET {path}")),
+        "{log}"
+    );
+}
+
+/// It holds connections whose clients had not said anything when it began to hang: others answer
+/// them when it is dead. What it had answered before is cut with it.
+fn fresh(mode: &str) {
+    let options = format!("--mode {mode} --workers 2 --watchdog-timeout 2s --head-timeout 60s");
+    let server = Server::bad(&options);
+    server.await_ready(2);
+    // Both have some of these, whoever the kernel gives them to.
+    let mut known: Vec<(Client, u32)> = Vec::new();
+    let mut fresh = Vec::new();
+    while known.len() < 16 || known.iter().all(|(_, pid)| *pid == known[0].1) {
+        // Two and one: so that workers who take turns get some of both.
+        fresh.extend([server.connect(), server.connect()]);
+        let mut client = server.connect();
+        let pid = client.get("/workers").expect("it serves").pid();
+        known.push((client, pid));
+    }
+    let (mut hangs, victim) = known.remove(0);
+    hangs.ask("/block").expect("it is open");
+    server.await_log("worker is late");
+    for client in &mut fresh {
+        client.ask("/workers").expect("it is open");
+    }
+    for client in &mut fresh {
+        assert_ne!(client.reply().expect("somebody else has it").pid(), victim);
+    }
+    let log = server.log();
+    assert!(log.contains("worker aborted: slot=") && !log.contains("not begun, for others: 0"));
+    assert!(log.contains("connections that a worker had not begun given to others"), "{log}");
+    assert!(hangs.is_closed());
+    for (client, pid) in &mut known {
+        let lives = *pid != victim;
+        assert_eq!(client.get("/workers").is_ok(), lives, "{pid} {victim}");
+    }
+    let cut = 1 + known.iter().filter(|(_, pid)| *pid == victim).count() as u64;
+    drop((known, fresh, hangs));
+    signal(server.pid(), libc::SIGTERM);
+    let books = server.books();
+    books.check();
+    assert_eq!(books.get("worker_died"), cut, "{books:?}");
+    assert!(books.get("rescued") > 0, "{books:?}");
 }
 
 /// Longer than any worker may hang; each has a request that is not answered, and one that idles.
@@ -153,6 +213,44 @@ fn stopped_master(mode: &str) {
     assert_eq!(code, Some(0), "{log}");
     assert!(!log.contains("worker is late") && !log.contains("worker hangs"), "{log}");
     assert!(log.contains("deaths=2 killed=0"), "{log}");
+}
+
+/// A worker with a connection in each state hangs in a handler: the board says so, the kernel says
+/// the rest.
+fn dump() {
+    let name = folder().join("control").display().to_string();
+    let options = format!("--mode centralized --workers 1 --watchdog-timeout 60s --control {name}");
+    let server = Server::bad(&options);
+    server.await_ready(1);
+    let ask = || {
+        let reply = ask(&name, "dump", PATIENCE).expect("the master answers");
+        assert!(reply.ok, "{}", reply.line);
+        reply.json["workers"][0].as_str().expect("one worker").to_owned()
+    };
+    let mut idle: Vec<Client> = (0..2).map(|_| server.connect()).collect();
+    for client in &mut idle {
+        assert_eq!(client.get("/workers").unwrap().status, 200);
+    }
+    let mut reading = server.connect();
+    reading.send(b"GET /workers HT").unwrap();
+    eventually("one that is reading", PATIENCE, || {
+        let says = ask();
+        says.contains(" idle=2 reading=1 answering=0 writing=0 ").then_some(())
+    });
+    let mut hangs = server.connect();
+    hangs.ask("/block?secret").unwrap();
+    let says = eventually("the request in the handler", PATIENCE, || {
+        let says = ask();
+        says.contains("handles GET /block,").then_some(says)
+    });
+    println!("{says}");
+    let pid = server.workers()[0];
+    assert!(says.contains(&format!(" pid {pid} ")) && says.contains(" open=4 active=1 "), "{says}");
+    assert!(says.contains("blocked for ") && says.contains("in the kernel: "), "{says}");
+    assert!(!says.contains("secret"), "{says}");
+    signal(pid, libc::SIGKILL);
+    server.await_ready(2);
+    assert_eq!(server.stop().0, Some(0));
 }
 
 fn never() {

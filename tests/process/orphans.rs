@@ -3,12 +3,15 @@
 use crate::client::{Client, PATIENCE};
 use crate::harness::Case;
 use crate::raw::signal;
-use crate::server::{Server, eventually, gone, pause, port_is_free, state};
+use crate::server::{Server, Stopwatch, eventually, gone, pause, port_is_free, state};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 pub(crate) const CASES: &[Case] = &[
     ("orphans::shared::a_dead_master_ends_its_workers", || dead_master("shared")),
     ("orphans::centralized::a_dead_master_ends_its_workers", || dead_master("centralized")),
+    ("orphans::shared::a_hung_worker_goes_with_its_master", || hung("shared")),
+    ("orphans::centralized::a_hung_worker_goes_with_its_master", || hung("centralized")),
     ("orphans::a_worker_that_hangs_at_boot_goes_with_its_master", hangs_at_boot),
     ("orphans::shared::a_stopped_master_stops_nobody", || stopped_master("shared")),
     ("orphans::centralized::a_stopped_master_stops_nobody_it_knows", || {
@@ -17,7 +20,10 @@ pub(crate) const CASES: &[Case] = &[
     ("orphans::centralized::a_stopped_worker_stops_its_own_only", stopped_worker),
 ];
 
-/// What runs and takes less than a second is finished; then everybody is gone.
+/// Within which everybody is gone, and the port is free.
+const BOUND: Duration = Duration::from_secs(1);
+
+/// What runs and takes less than 750 ms is finished; then everybody is gone.
 fn dead_master(mode: &str) {
     let mut server = Server::start(&format!("--mode {mode} --workers 2"));
     server.await_ready(2);
@@ -31,13 +37,45 @@ fn dead_master(mode: &str) {
     late.get("/plaintext").unwrap();
     late.ask("/slow?ms=60000").unwrap();
     signal(server.pid(), libc::SIGKILL);
+    let killed = Stopwatch::start();
     assert_eq!(server.exit_code(PATIENCE), None, "killed by a signal");
     for client in &mut clients {
         assert_eq!(client.reply().expect("it was under way").text(), "400 ms later\n");
     }
-    gone(&workers, Duration::from_millis(1500));
-    port_is_free(address, Duration::from_millis(500));
+    all_gone(&workers, address, &killed);
     assert!(late.is_closed());
+}
+
+fn all_gone(workers: &[u32], address: SocketAddr, killed: &Stopwatch) {
+    gone(workers, BOUND.saturating_sub(killed.elapsed()));
+    port_is_free(address, BOUND.saturating_sub(killed.elapsed()));
+    println!("gone after {:?}", killed.elapsed());
+}
+
+/// A handler computes for ever, another waits for ever; a third worker sleeps.
+fn hung(mode: &str) {
+    let mut server = Server::bad(&format!("--mode {mode} --workers 3 --watchdog-timeout 60s"));
+    server.await_ready(3);
+    let (address, workers) = (server.address(), server.workers());
+    let mut hung = Vec::new();
+    for path in ["/spin", "/block"] {
+        let mut client = eventually("one that does not hang yet", PATIENCE, || {
+            let mut client = server.connect();
+            client.ask("/workers").ok()?;
+            if client.is_silent_for(Duration::from_millis(300)) {
+                return None;
+            }
+            client.reply().ok()?;
+            Some(client)
+        });
+        client.ask(path).expect("it serves");
+        assert!(client.is_silent_for(Duration::from_millis(100)));
+        hung.push(client);
+    }
+    signal(server.pid(), libc::SIGKILL);
+    let killed = Stopwatch::start();
+    assert_eq!(server.exit_code(PATIENCE), None, "killed by a signal");
+    all_gone(&workers, address, &killed);
 }
 
 fn hangs_at_boot() {

@@ -86,6 +86,15 @@ fn boot(
         if manners == "later500" && request.path() != "/" {
             return response.status(500).text("on trial");
         }
+        // The same, for these.
+        let late = Duration::from_millis(50);
+        if manners == "later-blocks" && request.path() != "/" {
+            thread::park_timeout(late);
+        } else if manners == "later-waits" && request.path() == "/echo" {
+            let body = request.body().to_vec();
+            let kind = "application/octet-stream";
+            return response.after(late, move |later| later.bytes(kind, body));
+        }
         match request.path() {
             "/who" => response.text(format!("{{\"pid\":{pid},\"epoch\":{epoch},\"slot\":{slot}}}")),
             "/echo" => response.bytes("application/octet-stream", request.body().to_vec()),

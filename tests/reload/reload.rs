@@ -25,6 +25,12 @@ pub(crate) const CASES: &[Case] = &[
     ("reload::surge_boots_several_at_a_time", surge),
     ("reload::a_trial_with_errors_ends_it", bad_trial),
     ("reload::a_good_trial_is_followed_by_the_others", good_trial),
+    ("reload::a_trial_whose_handler_blocks_longer_ends_it", || {
+        slow_trial("later-blocks", "canary_slowdown 3", "canary_slowdown allows 3 times as much");
+    }),
+    ("reload::a_trial_whose_answers_come_late_ends_it", || {
+        slow_trial("later-waits", "canary_p99 40ms\ncanary_slowdown 0", "canary_p99 allows 40ms");
+    }),
     ("reload::at_most_two_old_epochs_live", old_epochs),
     ("reload::a_client_that_never_idles_goes_to_the_new_worker", never_idle),
     ("reload::a_client_that_idles_late_goes_to_the_new_worker", idles_late),
@@ -254,7 +260,8 @@ fn bad_trial() {
 }
 
 fn good_trial() {
-    let mut pool = Pool::start(TRIAL, 2);
+    // Whoever else is on this machine makes some answers slow.
+    let mut pool = Pool::start(&format!("{TRIAL}\ncanary_slowdown 100"), 2);
     let ((), tally) = under_load(pool.address(), 8, |_| {
         let began = Stopwatch::start();
         pool.reload();
@@ -263,6 +270,21 @@ fn good_trial() {
     tally.check();
     pool.await_workers(2);
     assert!(pool.who().text().contains("\"epoch\":1"));
+    assert_eq!(pool.server.stop().0, Some(0));
+}
+
+/// Answers that come later than the old workers', by a handler that blocks or by one that waits.
+fn slow_trial(manners: &str, limits: &str, why: &str) {
+    let options = format!("mode shared\ncanary_workers 1\ncanary_time 3s\n{limits}");
+    let mut pool = Pool::start(&options, 2);
+    pool.set_manners(manners);
+    let (line, tally) = under_load(pool.address(), 8, |_| pool.command(libc::SIGHUP, "reload"));
+    assert!(line.contains("failed: on trial p99 was ") && line.contains(why), "{line}");
+    tally.check();
+    pool.await_workers(2);
+    for _ in 0..20 {
+        assert!(pool.who().text().contains("\"epoch\":0"));
+    }
     assert_eq!(pool.server.stop().0, Some(0));
 }
 

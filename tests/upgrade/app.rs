@@ -6,6 +6,7 @@ use ringfort::http::{Request, Response};
 use ringfort::ipc::board::{Build, Names};
 use ringfort::{Config, Pool, WorkerInfo};
 use std::fs;
+use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
@@ -90,7 +91,8 @@ fn read(folder: &Path) -> Result<Config, String> {
 }
 
 /// What is wrong: `exit`, `hang` before it serves; `fail`, `abort`, `stuck` in a worker's boot;
-/// `500`, `silent` when asked; nothing if the file is not there.
+/// `500`, `silent` when asked; nothing if the file is not there. After `real`: only with workers of
+/// the pool, not of a trial; after `last`: only with those of slot 1.
 fn manners(folder: &Path) -> String {
     let text = fs::read_to_string(folder.join("manners")).unwrap_or_default();
     text.trim().to_owned()
@@ -100,7 +102,15 @@ fn boot(
     worker: &WorkerInfo,
     folder: &Path,
 ) -> Result<impl FnMut(&Request<'_>, &mut Response) + use<>, String> {
-    let manners = manners(folder);
+    let mut manners = manners(folder);
+    if let Some(real) = manners.strip_prefix("real ") {
+        let master = fs::read_to_string(folder.join("pid")).unwrap_or_default();
+        let is_real = master.trim() == parent_id().to_string();
+        manners = if is_real { real.to_owned() } else { String::new() };
+    }
+    if let Some(last) = manners.strip_prefix("last ") {
+        manners = if worker.slot() == 1 { last.to_owned() } else { String::new() };
+    }
     match manners.as_str() {
         "fail" => return Err(format!("no database for slot {}", worker.slot())),
         "abort" => std::process::abort(),

@@ -6,6 +6,9 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "tests print what they measured")]
 
 mod app;
+#[path = "../reload/arrivals.rs"]
+mod arrivals;
+mod back;
 mod bad;
 mod board;
 #[expect(dead_code, reason = "tests/process needs more of it")]
@@ -17,6 +20,7 @@ mod groups;
 #[path = "../kernel/harness.rs"]
 mod harness;
 mod kill;
+mod late;
 #[path = "../reload/load.rs"]
 mod load;
 #[expect(dead_code, reason = "tests/process needs more of it")]
@@ -38,7 +42,7 @@ fn main() -> ExitCode {
     if arguments.next_if(|argument| argument == app::FLAG).is_some() {
         return app::run(arguments);
     }
-    let groups = [good::CASES, board::CASES, bad::CASES, kill::CASES];
+    let groups = [good::CASES, board::CASES, bad::CASES, late::CASES, back::CASES, kill::CASES];
     let cases: Vec<Case> = groups.into_iter().flatten().copied().collect();
     run(&cases)
 }

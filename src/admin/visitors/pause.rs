@@ -1,13 +1,13 @@
 //! Visitors while the process becomes another program: who waits for its end goes along.
 
 use super::{Stage, Visitor, Visitors, token};
-use crate::io::{Fd, Io, Kind, Op, Token};
+use crate::io::{Fd, Io, Kind, Op, Processes, Token};
 use crate::master::answer::Asker;
 
 impl Visitors {
     /// The process becomes another program: nobody is let in, who asks is cut, who waits goes
     /// along. Call again until it says that the kernel does nothing any more.
-    pub(crate) fn pause<I: Io>(&mut self, io: &mut I) -> bool {
+    pub(crate) fn pause<I: Io + Processes>(&mut self, io: &mut I) -> bool {
         for (index, door) in (0..).zip(&mut self.doors) {
             door.retry_at = None;
             if door.armed && !std::mem::replace(&mut door.canceled, true) {
@@ -20,14 +20,14 @@ impl Visitors {
             match stage {
                 Stage::Asking | Stage::Lingering => self.cut(io, number),
                 Stage::Waiting => self.rest(io, number),
-                Stage::Telling | Stage::Closing => {}
+                Stage::Telling | Stage::Leaving | Stage::Closing => {}
             }
         }
         let rests = |visitor: &Visitor| visitor.stage == Stage::Waiting && !visitor.receiving;
         self.rows.values().all(rests) && self.doors.iter().all(|door| !door.armed)
     }
 
-    fn rest<I: Io>(&mut self, io: &mut I, number: u64) {
+    fn rest<I: Io + Processes>(&mut self, io: &mut I, number: u64) {
         if let Some(visitor) = self.rows.get_mut(&number)
             && visitor.receiving
             && !std::mem::replace(&mut visitor.canceled, true)
@@ -38,7 +38,7 @@ impl Visitors {
     }
 
     /// The process stays what it is.
-    pub(crate) fn resume<I: Io>(&mut self, io: &mut I) {
+    pub(crate) fn resume<I: Io + Processes>(&mut self, io: &mut I) {
         self.paused = false;
         self.doors.iter_mut().for_each(|door| door.canceled = false);
         for (&number, visitor) in &mut self.rows {

@@ -1,7 +1,7 @@
 //! Where the words of a line are on a board that another build of this program laid out: found by
 //! the names of its counters and reasons. Pure.
 
-use super::{COUNTERS, NOTE_WORDS};
+use super::COUNTERS;
 use crate::stats::{CloseReason, Counter};
 
 /// What a board counts, by name, in its order.
@@ -35,7 +35,7 @@ impl Names {
     /// 64-bit words of a line.
     #[must_use]
     pub const fn line_words(&self) -> usize {
-        let words = COUNTERS + self.counters.len() + self.reasons.len() + NOTE_WORDS;
+        let words = COUNTERS + self.counters.len() + self.reasons.len();
         words.next_multiple_of(8)
     }
 }
@@ -74,7 +74,6 @@ pub(super) struct Layout {
     reasons: [Option<usize>; CloseReason::ALL.len()],
     /// Of reasons that we do not know.
     pub(super) strangers: Vec<usize>,
-    pub(super) note: usize,
 }
 
 impl Layout {
@@ -93,7 +92,6 @@ impl Layout {
             counters: [None; Counter::ALL.len()],
             reasons: [None; CloseReason::ALL.len()],
             strangers: Vec::new(),
-            note: reasons_at + names.reasons.len(),
         };
         for (word, counter) in layout.counters.iter_mut().zip(Counter::ALL) {
             *word = find(&names.counters, counter.name()).map(|at| COUNTERS + at);
@@ -101,7 +99,7 @@ impl Layout {
         for (word, reason) in layout.reasons.iter_mut().zip(CloseReason::ALL) {
             *word = find(&names.reasons, reason.name()).map(|at| reasons_at + at);
         }
-        let all = reasons_at..layout.note;
+        let all = reasons_at..reasons_at + names.reasons.len();
         layout.strangers = all.filter(|word| !layout.reasons.contains(&Some(*word))).collect();
         match REQUIRED.iter().find(|counter| layout.counter(**counter).is_none()) {
             Some(counter) => Err(format!("its board has no counter {}", counter.name())),

@@ -16,16 +16,20 @@ impl Report {
     /// or changes its meaning; new names may come without that. Times are in microseconds and end
     /// in `_us`, or in seconds and end in `_s`; a rate is per second; what is not known is null.
     ///
-    /// - `requests` were due within the measured time; each is in `answered` or in one of `errors`.
-    ///   `errors` has every kind of failure; those before `timeout` are connects, not requests.
+    /// - `requests` were due within the measured time; each is in `answered`, in one of `errors` or
+    ///   in `unfinished`: without a reply when the run was interrupted. `errors` has every kind of
+    ///   failure; those before `timeout` are connects, not requests, and `unasked` is a connection
+    ///   between requests. `error_rate` is that of the requests that were not unfinished.
     /// - `rate.achieved` is `replies` (right, and within the measured time) by `measured_s`.
     /// - `latency_us`: `service` since a request was sent, `response` since it was due (in a closed
-    ///   loop the same), `lag` by how much this client was late; each `p50` … `max`, `mean`,
-    ///   `count`.
+    ///   loop the same), `lag` by how much this client was late, `in_vain` for how long failed and
+    ///   unfinished requests had waited; each `p50` … `max`, `mean`, `count`. Those that waited in
+    ///   vain are in `service` and `response` too, among the ones that took longer.
     /// - `connections`: `requested`, `opened` before the clock, `answered` at least once,
     ///   `alive_min`, `reopened`.
     /// - `validity.reasons[].code`: see [`crate::load::Reason::code`]. `gates[].held`.
-    /// - `series[]`: a second each. `client`, `server`: CPUs, CPU time a reply, switches, memory.
+    /// - `series[]`: a second each: `replies` that came in it, `failures` of requests due in it.
+    ///   `client`, `server`: CPUs, CPU time a reply, switches, memory.
     /// - `config`, `host`: what was asked for, and where.
     #[must_use]
     pub fn json(&self) -> String {
@@ -38,6 +42,7 @@ impl Report {
         let Connections { requested, opened, answered, alive_min, reopened } =
             self.tally.connections;
         let offered = self.offered();
+        let rate = self.has_measured().then(|| self.rate());
         json!({
             "schema": SCHEMA,
             "tool": format!("ringfort {}", env!("CARGO_PKG_VERSION")),
@@ -65,14 +70,15 @@ impl Report {
             "measured_s": self.measured.as_secs_f64(),
             "rate": {
                 "offered": offered,
-                "achieved": self.rate(),
-                "ratio": offered.map(|offered| self.rate() / offered),
+                "achieved": rate,
+                "ratio": offered.zip(rate).map(|(offered, rate)| rate / offered),
             },
             "requests": self.tally.requests,
             "answered": self.tally.answered,
+            "unfinished": self.tally.unfinished,
             "replies": self.tally.replies,
             "errors": self.errors(),
-            "error_rate": self.error_rate(),
+            "error_rate": (self.tally.requests > self.tally.unfinished).then(|| self.error_rate()),
             "status": self.status_counts()
                 .map(|(status, count)| (status.to_string(), json!(count)))
                 .collect::<Map<_, _>>(),
@@ -88,9 +94,10 @@ impl Report {
                 "service": latency(&self.tally.service),
                 "response": latency(self.latency()),
                 "lag": latency(&self.tally.lag),
+                "in_vain": latency(&self.tally.in_vain),
             },
             "series": self.series(),
-            "client": self.used(&self.client, Some(self.client_busy)),
+            "client": self.has_measured().then(|| self.used(&self.client, Some(self.client_busy))),
             "server": self.server.as_ref().map(|server| self.used(server, None)),
         })
     }

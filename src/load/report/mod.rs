@@ -111,7 +111,14 @@ impl Report {
         client: Usage,
         watched: Watched,
     ) -> Self {
-        let reasons = verdict::reasons(&tally, client_busy);
+        let mut reasons = Vec::new();
+        if watched.stopped {
+            reasons.push(Reason::Interrupted { measured: !measured.is_zero() });
+        }
+        // Of what was not measured there is nothing to say.
+        if !measured.is_zero() {
+            reasons.append(&mut verdict::reasons(&tally, client_busy));
+        }
         let mut report = Self {
             plan: plan.clone(),
             tally,
@@ -183,10 +190,16 @@ impl Report {
         self.server.map(|server| each(server.cpu, self.tally.replies))
     }
 
-    /// The part of the requests that were not answered as expected, 0 to 1.
+    /// The part of the ended requests that were not answered as expected, 0 to 1.
     #[must_use]
     pub fn error_rate(&self) -> f64 {
         verdict::error_rate(&self.tally)
+    }
+
+    /// Whether the clock ran at all: it was not interrupted before.
+    #[must_use]
+    pub fn has_measured(&self) -> bool {
+        !self.measured.is_zero()
     }
 
     /// Requests that failed, of all kinds.

@@ -86,7 +86,7 @@ fn as_json() {
     // A script relies on these: one that goes or changes its meaning makes a new schema.
     let want = "answered bytes client config connections error_rate errors gates host latency_us \
                 measured_s rate replies requests schema series server started_unix status tool \
-                validity";
+                unfinished validity";
     assert_eq!(names, want.split_whitespace().collect::<Vec<_>>());
     let check = |pointer: &str, want: Value| {
         assert_eq!(value.pointer(pointer), Some(&want), "{pointer}");
@@ -115,7 +115,7 @@ fn as_csv_and_markdown() {
     let lines: Vec<&str> = csv.lines().collect();
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[0].split(',').count(), lines[1].split(',').count());
-    assert!(lines[1].starts_with("\"http://h/<a>\",true,4,1,500,498.5,1000,3,"), "{csv}");
+    assert!(lines[1].starts_with("\"http://h/<a>\",true,4,1,500,498.5,1000,3,0,"), "{csv}");
     let markdown = report.markdown();
     assert!(markdown.lines().all(|line| line.starts_with("| ") || line == "|---|---|"));
     assert!(markdown.contains("| rate | 498.5 requests/s |"), "{markdown}");
@@ -148,8 +148,61 @@ fn what_it_ends_with() {
     assert_eq!(code(slow), Report::EXIT_GATE);
     // Gates mean nothing where the result does not.
     assert_eq!(code(|tally| tally.connections.opened = 3), Report::EXIT_INVALID);
-    let mut report = report(slow);
-    report.interrupted = true;
+}
+
+/// Stopped after this time, with this much on its way.
+fn interrupted(measured: Duration, unfinished: u64) -> Report {
+    let whole =
+        report(|tally| (tally.requests, tally.unfinished) = (1000 + unfinished, unfinished));
+    let watched = Watched { stopped: true, ..Watched::default() };
+    Report::new(&whole.plan, whole.tally, measured, 0.1, whole.client, watched)
+}
+
+#[test]
+fn an_interrupted_run_is_not_valid_and_says_so() {
+    let report = interrupted(Duration::from_secs(1), 7);
     assert_eq!(report.exit_code(), Report::EXIT_INTERRUPTED);
-    assert!(report.text().contains("verdict     interrupted"));
+    let text = report.text();
+    assert!(text.contains("verdict     interrupted: this is what there was so far\n"), "{text}");
+    assert!(text.contains("requests    1007: 997 answered, 3 failed, 7 unfinished\n"), "{text}");
+    assert!((report.error_rate() - 0.003).abs() < 1e-9, "the unfinished have not failed");
+    let value: Value = serde_json::from_str(&report.json()).unwrap();
+    assert_eq!(value["validity"]["ok"], false);
+    assert_eq!(value["validity"]["reasons"][0]["code"], "interrupted");
+    assert_eq!(value["unfinished"], 7);
+    assert!(report.csv().contains(",false,4,1,500,997.0,1007,3,7,"), "{}", report.csv());
+    assert!(report.csv().ends_with(",true\n"));
+    assert!(report.html().contains("<p class=\"invalid\">interrupted: "));
+    // What else there is against it is said too.
+    let mut whole = interrupted(Duration::from_secs(1), 7);
+    whole.tally.connections.opened = 3;
+    let watched = Watched { stopped: true, ..Watched::default() };
+    let report = Report::new(&whole.plan, whole.tally, whole.measured, 0.1, whole.client, watched);
+    assert!(report.verdict().contains("so far; connections missing: 4 requested, 3 opened"));
+}
+
+#[test]
+fn a_run_that_was_interrupted_before_the_clock_has_no_figures() {
+    let mut report = interrupted(Duration::ZERO, 0);
+    report.tally = Tally::default();
+    (report.tally.connections.requested, report.tally.connections.opened) = (4, 1);
+    report.tally.fail(Failure::Refused, || "refused".to_owned());
+    let want = "\
+http://h/<a>
+open loop, 500 requests/s, Constant, 4 connections, 1 thread
+connections 4 requested, 1 opened
+            refused 1 (refused)
+verdict     interrupted before the clock started: nothing was measured
+";
+    assert_eq!(report.text(), want);
+    let value: Value = serde_json::from_str(&report.json()).unwrap();
+    assert_eq!(value["validity"]["reasons"].as_array().unwrap().len(), 1);
+    for pointer in
+        ["/rate/achieved", "/rate/ratio", "/error_rate", "/latency_us/response", "/client"]
+    {
+        assert_eq!(value.pointer(pointer), Some(&Value::Null), "{pointer}");
+    }
+    let want = "\"http://h/<a>\",false,4,1,500,,0,0,0,,,,,,,,,,,true\n";
+    assert_eq!(report.csv().lines().nth(1).unwrap(), want.trim_end());
+    assert!(!report.markdown().contains("| rate |"), "{}", report.markdown());
 }

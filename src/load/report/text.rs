@@ -13,6 +13,14 @@ impl Report {
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = format!("{}\n{}\n", self.plan.url, self.load());
+        if !self.has_measured() {
+            self.connected(&mut text);
+            self.failures(|name, count, example| {
+                line(&mut text, "", format!("{name} {count}{example}"));
+            });
+            line(&mut text, "verdict", self.verdict());
+            return text;
+        }
         let (measured, warm_up) = (self.measured.as_secs_f64(), self.plan.warm_up);
         let _ = writeln!(text, "measured for {measured:.2} s after {warm_up:?}\n");
         let rate = format!("{:.1} requests/s", self.rate());
@@ -22,8 +30,11 @@ impl Report {
         for (name, latency) in self.latencies() {
             line(&mut text, name, quantiles(latency));
         }
-        let (answered, failed) = (self.tally.answered, self.failed());
-        let requests = format!("{}: {answered} answered, {failed} failed", self.tally.requests);
+        let Tally { requests, answered, unfinished, .. } = self.tally;
+        let mut requests = format!("{requests}: {answered} answered, {} failed", self.failed());
+        if unfinished > 0 {
+            requests += &format!(", {unfinished} unfinished");
+        }
         line(&mut text, "requests", requests);
         self.failures(|name, count, example| {
             line(&mut text, "", format!("{name} {count}{example}"));
@@ -31,13 +42,7 @@ impl Report {
         line(&mut text, "status", self.statuses());
         let (bytes_in, bytes_out) = (bytes(self.tally.bytes_in), bytes(self.tally.bytes_out));
         line(&mut text, "bytes", format!("{bytes_in} in, {bytes_out} out"));
-        let Connections { requested, opened, answered, alive_min, reopened } =
-            self.tally.connections;
-        let connections = format!(
-            "{requested} requested, {opened} opened, {answered} answered, {alive_min} alive at \
-             least, {reopened} reopened"
-        );
-        line(&mut text, "connections", connections);
+        self.connected(&mut text);
         let client = self.usage(&self.client);
         line(&mut text, "client", format!("{client}, {:.0} % busy", self.client_busy * 100.0));
         if let Some(server) = &self.server {
@@ -52,20 +57,33 @@ impl Report {
         text
     }
 
+    fn connected(&self, text: &mut String) {
+        let Connections { requested, opened, answered, alive_min, reopened } =
+            self.tally.connections;
+        let mut connections = format!("{requested} requested, {opened} opened");
+        if self.has_measured() {
+            connections +=
+                &format!(", {answered} answered, {alive_min} alive at least, {reopened} reopened");
+        }
+        line(text, "connections", connections);
+    }
+
     /// The latencies that say something about this kind of load.
     fn latencies(&self) -> Vec<(&'static str, &Latency)> {
-        let Tally { service, response, lag, .. } = &self.tally;
-        match self.plan.pace {
+        let Tally { service, response, lag, in_vain, .. } = &self.tally;
+        let mut all = match self.plan.pace {
             Pace::Closed => vec![("latency", service)],
             Pace::Open { .. } => vec![("response", response), ("service", service), ("lag", lag)],
-        }
+        };
+        all.extend((!in_vain.is_empty()).then_some(("in vain", in_vain)));
+        all
     }
 
     /// In one line.
     pub(super) fn verdict(&self) -> String {
         let reasons: Vec<String> = self.reasons.iter().map(ToString::to_string).collect();
         match (self.interrupted, reasons.is_empty()) {
-            (true, _) => "interrupted: this is what there was so far".to_owned(),
+            (true, _) => reasons.join("; "),
             (false, true) => "valid".to_owned(),
             (false, false) => format!("INVALID: {}", reasons.join("; ")),
         }
@@ -113,6 +131,9 @@ impl Report {
         };
         row("load", self.load());
         row("verdict", self.verdict());
+        if !self.has_measured() {
+            return text;
+        }
         row("rate", format!("{:.1} requests/s", self.rate()));
         for (name, quantile) in QUANTILES {
             row(name, format!("{:.2?}", self.latency_at(quantile)));
@@ -129,7 +150,9 @@ impl Report {
     /// A line of names and a line of figures; times in microseconds.
     #[must_use]
     pub fn csv(&self) -> String {
-        let micros = |time: Duration| format!("{:.3}", time.as_secs_f64() * 1e6);
+        // What was not measured is empty.
+        let some = |text: String| if self.has_measured() { text } else { String::new() };
+        let micros = |time: Duration| some(format!("{:.3}", time.as_secs_f64() * 1e6));
         let mut columns: Vec<(String, String)> = Vec::new();
         let mut add = |name: &str, value: String| columns.push((name.to_owned(), value));
         add("url", format!("\"{}\"", self.plan.url.replace('"', "\"\"")));
@@ -137,14 +160,16 @@ impl Report {
         add("connections", self.plan.connections.to_string());
         add("pipeline", self.plan.pipeline.to_string());
         add("offered", self.offered().map(|rate| rate.to_string()).unwrap_or_default());
-        add("rate", format!("{:.1}", self.rate()));
+        add("rate", some(format!("{:.1}", self.rate())));
         add("requests", self.tally.requests.to_string());
         add("failed", self.failed().to_string());
+        add("unfinished", self.tally.unfinished.to_string());
         for (name, quantile) in QUANTILES {
             add(&format!("{name}_us"), micros(self.latency_at(quantile)));
         }
         add("client_cpu_us", micros(self.client_cpu_per_reply()));
         add("server_cpu_us", self.server_cpu_per_reply().map(micros).unwrap_or_default());
+        add("interrupted", self.interrupted.to_string());
         let (names, values): (Vec<String>, Vec<String>) = columns.into_iter().unzip();
         format!("{}\n{}\n", names.join(","), values.join(","))
     }

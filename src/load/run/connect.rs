@@ -103,7 +103,7 @@ impl<I: Io + Connects> Client<I> {
     fn opened(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
         connection.life = Life::Open;
-        if self.phase == Phase::Connecting {
+        if self.phase == Phase::Connecting && !connection.is_reopened {
             // Many connections take their time; none for so long is what is too long.
             self.phase_end = self.now.after(self.job.timeout);
         }

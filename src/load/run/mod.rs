@@ -4,22 +4,23 @@
 //! request was sent is the time it went to the kernel, not the time the pass began.
 
 mod connect;
+mod end;
 mod receive;
+mod references;
 mod send;
+
+pub use references::References;
 
 use super::pace::{Pace, Schedule};
 use super::reply::Reader;
 use super::request::{Rotation, Template};
-use super::tally::{Failure, Tally};
+use super::tally::{Failure, Tally, last_second};
 use crate::io::{Address, Completion, Connects, Fd, Instant, Io, Kind};
 use connect::Sources;
 use send::Dirty;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What a body is compared with: its bytes as far as they are kept, and its length.
-type Reference = (Arc<[u8]>, u64);
 
 /// What one thread has to do.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Job {
     pub address: Address,
     /// The requests of the mix, at least one.
     pub templates: Arc<[Template]>,
+    /// What their bodies must equal, the same for all threads.
+    pub references: References,
     /// Which thread of how many this is.
     pub share: (u32, u32),
     /// Connections of this thread.
@@ -78,8 +81,9 @@ pub struct Client<I> {
     phase_end: Instant,
     /// When to begin to ask, once that is known.
     begin: Option<Instant>,
-    /// The measured time.
+    /// The measured time, and half of it.
     start: Instant,
+    half: Instant,
     end: Instant,
     /// The second of it that `now` is in.
     second: u64,
@@ -91,8 +95,6 @@ pub struct Client<I> {
     broken: usize,
     sources: Sources,
     rotation: Rotation,
-    /// Of each template, the body that others must equal.
-    references: Vec<Option<Reference>>,
     schedule: Option<Schedule>,
     /// Open loop: connections with room for a request.
     free: VecDeque<u32>,
@@ -188,7 +190,6 @@ impl<I: Io + Connects> Client<I> {
             has_answered: false,
         };
         let connections: Vec<Connection> = (0..job.connections).map(connection).collect();
-        let references = job.templates.iter().map(|template| template.expect.body.reference());
         let mut tally = Tally::default();
         tally.connections.requested = u64::from(job.connections);
         Self {
@@ -197,6 +198,7 @@ impl<I: Io + Connects> Client<I> {
             phase_end: now.after(job.timeout),
             begin: None,
             start: now,
+            half: now,
             end: now,
             second: 0,
             tick: now,
@@ -205,7 +207,6 @@ impl<I: Io + Connects> Client<I> {
             connections,
             sources: Sources::new(&job),
             rotation: Rotation::new(job.templates.iter().map(|t| t.weight), job.share.0),
-            references: references.collect(),
             schedule: None,
             free: VecDeque::new(),
             starved: false,
@@ -223,7 +224,9 @@ impl<I: Io + Connects> Client<I> {
     pub fn turn(&mut self, done: &mut Vec<Completion>) -> Option<Instant> {
         self.now = self.io.now();
         if self.phase == Phase::Measuring {
-            self.second = self.now.since(self.start).as_secs();
+            // What comes with the end still belongs to the last second.
+            let second = self.now.since(self.start).as_secs();
+            self.second = second.min(last_second(self.measured()));
         }
         for completion in done.drain(..) {
             match completion.token.kind {
@@ -269,6 +272,7 @@ impl<I: Io + Connects> Client<I> {
         assert!(self.phase == Phase::Ready && self.begin.is_none(), "begins once, when ready");
         self.begin = Some(at);
         self.start = at.after(self.job.warm_up);
+        self.half = self.start.after(self.job.duration / 2);
         self.end = self.start.after(self.job.duration);
     }
 
@@ -276,15 +280,6 @@ impl<I: Io + Connects> Client<I> {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.phase == Phase::Ready && self.begin.is_none()
-    }
-
-    /// Ends the run now: what is on its way is not counted.
-    pub fn stop(&mut self) {
-        for sent in self.connections.iter().flat_map(|connection| &connection.sent) {
-            self.tally.requests -= u64::from(sent.counted);
-        }
-        self.end = self.end.min(self.now);
-        self.enter_closing();
     }
 
     /// The time of the last turn.
@@ -309,14 +304,6 @@ impl<I: Io + Connects> Client<I> {
     #[must_use]
     pub fn measured(&self) -> Duration {
         self.end.since(self.start)
-    }
-
-    /// What was counted, at the end.
-    #[must_use]
-    pub fn into_tally(mut self) -> Tally {
-        let answered = self.connections.iter().filter(|connection| connection.has_answered);
-        self.tally.connections.answered = answered.count() as u64;
-        self.tally
     }
 
     /// Goes from phase to phase as time passes.
@@ -357,38 +344,6 @@ impl<I: Io + Connects> Client<I> {
             | Phase::Draining
             | Phase::Closing
             | Phase::Done => {}
-        }
-    }
-
-    fn is_drained(&self) -> bool {
-        let is_idle = |connection: &Connection| connection.sent.is_empty();
-        self.is_sent() && self.connections.iter().all(is_idle)
-    }
-
-    /// Nothing that is due is still to be sent.
-    fn is_sent(&self) -> bool {
-        self.schedule.as_ref().is_none_or(|schedule| schedule.due().is_none())
-    }
-
-    /// What has no reply by now will not get one; what is due and was never sent has failed too.
-    fn give_up(&mut self) {
-        for slot in 0..self.connections.len() {
-            self.lose(slot, Failure::Timeout, "");
-        }
-        while let Some(due) = self.schedule.as_ref().and_then(Schedule::due) {
-            self.tally.requests += 1;
-            self.fail(Failure::Unsent, "", self.now.since(due), None);
-            self.schedule.as_mut().expect("it has a due time").advance();
-        }
-    }
-
-    fn enter_closing(&mut self) {
-        self.phase = Phase::Closing;
-        self.schedule = None;
-        self.eager.clear();
-        for slot in 0..self.connections.len() {
-            self.connections[slot].sent.clear();
-            self.hang_up(slot);
         }
     }
 

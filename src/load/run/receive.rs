@@ -1,12 +1,10 @@
 //! Replies come in: each is matched with its request, checked and counted.
 
-use super::{Client, Connection, Life, Phase, Reference, Sent};
-use crate::io::{Buf, Completion, Connects, Errno, Io, Kind, Op};
+use super::{Client, Connection, Life, Phase, References, Sent};
+use crate::io::{Buf, Completion, Connects, Errno, Instant, Io, Kind, Op};
 use crate::load::reply::{Ask, End, Malformed, Reply};
 use crate::load::request::{Expect, ExpectBody};
-use crate::load::tally::{Failure, micros, nanos};
-use std::sync::Arc;
-use std::time::Duration;
+use crate::load::tally::{Failure, last_second, micros, nanos};
 
 /// What some bytes did to their connection.
 enum After {
@@ -16,6 +14,8 @@ enum After {
     Renew,
     /// What came is no reply.
     Broken(Malformed),
+    /// Nobody asked for what came.
+    Unasked,
 }
 
 impl<I: Io + Connects> Client<I> {
@@ -79,10 +79,10 @@ impl<I: Io + Connects> Client<I> {
             let Some(sent) = connection.sent.front().copied() else {
                 break match rest.is_empty() {
                     true => After::Open,
-                    false => After::Broken(Malformed::UNASKED),
+                    false => After::Unasked,
                 };
             };
-            let ask = ask(&self.job.templates, &self.references, sent);
+            let ask = ask(&self.job.templates, &self.job.references, sent);
             match connection.reader.next(&mut rest, ask) {
                 Ok(Some(reply)) => {
                     at += before - rest.len();
@@ -103,6 +103,10 @@ impl<I: Io + Connects> Client<I> {
                 self.hang_up(slot);
             }
             After::Broken(malformed) => self.break_off(slot, Failure::Malformed, malformed.why()),
+            After::Unasked => {
+                self.tally.fail(Failure::Unasked, || "no request was on its way".to_owned());
+                self.break_off(slot, Failure::Closed, "");
+            }
         }
     }
 
@@ -115,22 +119,22 @@ impl<I: Io + Connects> Client<I> {
     /// Whether the connection is over with it.
     fn on_reply(&mut self, slot: usize, reply: Reply, sent: Sent) -> bool {
         let expect = &self.job.templates[usize::from(sent.template)].expect;
-        let wrong = match expect.judge(&reply) {
-            Err(failure) => Some((failure, why(&reply, failure))),
-            Ok(()) => None,
-        };
         let connection = &mut self.connections[slot];
         connection.has_answered = true;
-        let reference = &mut self.references[usize::from(sent.template)];
-        if wrong.is_none() && reference.is_none() && expect.body == ExpectBody::SameAsFirst {
-            *reference = Some((connection.reader.take_kept().into(), reply.body_bytes));
+        let mut judged = expect.judge(&reply);
+        if judged.is_ok() && expect.body == ExpectBody::SameAsFirst {
+            let kept = connection.reader.take_kept();
+            let references = &self.job.references;
+            if !references.is_as_first(sent.template, &kept, reply.body_bytes) {
+                judged = Err(Failure::Body);
+            }
         }
         if sent.counted {
             self.tally.count_status(reply.status);
         }
-        match wrong {
-            Some((failure, why)) => self.fail(failure, &why, Duration::ZERO, Some(sent)),
-            None => self.answered(sent),
+        match judged {
+            Err(failure) => self.fail(failure, &why(&reply, failure), sent.due, Some(sent)),
+            Ok(()) => self.answered(sent),
         }
         let connection = &self.connections[slot];
         let is_last = self.job.requests_per_connection.is_some_and(|most| connection.asked >= most);
@@ -143,6 +147,7 @@ impl<I: Io + Connects> Client<I> {
         let response = self.now.since(sent.due);
         if self.phase == Phase::Measuring {
             self.tally.replies += 1;
+            self.tally.second_half.replies += u64::from(self.now >= self.half);
             let second = self.tally.second(self.second);
             second.replies += 1;
             second.latency.saturating_record(micros(response));
@@ -156,35 +161,23 @@ impl<I: Io + Connects> Client<I> {
         }
     }
 
-    /// A request that failed. One that timed out, or was never sent, is a latency too: at least so
-    /// long.
-    pub(super) fn fail(
-        &mut self,
-        failure: Failure,
-        why: &str,
-        response: Duration,
-        sent: Option<Sent>,
-    ) {
+    /// A request that failed.
+    pub(super) fn fail(&mut self, failure: Failure, why: &str, due: Instant, sent: Option<Sent>) {
         if sent.is_some_and(|sent| !sent.counted) {
             return;
         }
         self.tally.fail(failure, || why.to_owned());
-        if self.phase == Phase::Measuring {
-            self.tally.second(self.second).failures += 1;
-        }
-        if let (Failure::Timeout, Some(sent)) = (failure, sent) {
-            self.tally.service.saturating_record(nanos(self.now.since(sent.at)));
-        }
-        if matches!(failure, Failure::Timeout | Failure::Unsent) && self.schedule.is_some() {
-            self.tally.response.saturating_record(nanos(response));
-        }
+        let second = due.since(self.start).as_secs().min(last_second(self.measured()));
+        self.tally.second(second).failures += 1;
+        let service = sent.map(|sent| self.now.since(sent.at));
+        self.tally.wait_in_vain(self.now.since(due), service);
     }
 
     /// All that is on its way on this connection has failed. Only the first can be short.
     pub(super) fn lose(&mut self, slot: usize, failure: Failure, why: &str) {
         let mut failure = failure;
         while let Some(sent) = self.connections[slot].sent.pop_front() {
-            self.fail(failure, why, self.now.since(sent.due), Some(sent));
+            self.fail(failure, why, sent.due, Some(sent));
             if failure == Failure::Short {
                 failure = Failure::Closed;
             }
@@ -196,7 +189,7 @@ impl<I: Io + Connects> Client<I> {
         let Some(sent) = connection.sent.front().copied() else {
             return self.hang_up(slot); // an idle connection may be closed at any time
         };
-        let ask = ask(&self.job.templates, &self.references, sent);
+        let ask = ask(&self.job.templates, &self.job.references, sent);
         match connection.reader.end(ask) {
             End::Clean => self.break_off(slot, Failure::Closed, "before any of the reply"),
             End::Short => self.break_off(slot, Failure::Short, "in the middle of the reply"),
@@ -219,13 +212,11 @@ impl<I: Io + Connects> Client<I> {
 
 fn ask<'a>(
     templates: &[crate::load::request::Template],
-    references: &'a [Option<Reference>],
+    references: &'a References,
     sent: Sent,
 ) -> Ask<'a> {
-    let index = usize::from(sent.template);
-    let (template, reference) = (&templates[index], references[index].as_ref());
-    let keep = reference.is_none() && template.expect.body == ExpectBody::SameAsFirst;
-    let body = reference.map(|(body, length)| (&**body, *length));
+    let (template, body) = (&templates[usize::from(sent.template)], references.get(sent.template));
+    let keep = body.is_none() && template.expect.body == ExpectBody::SameAsFirst;
     Ask { head: template.head, body, keep }
 }
 
@@ -247,16 +238,6 @@ impl Expect {
             (false, _) => Err(Failure::Status),
             (true, false) => Err(Failure::Body),
             (true, true) => Ok(()),
-        }
-    }
-}
-
-impl ExpectBody {
-    /// The body that is known from the start.
-    pub(super) fn reference(&self) -> Option<Reference> {
-        match self {
-            Self::Any | Self::SameAsFirst => None,
-            Self::Exactly(body) => Some((Arc::clone(body), body.len() as u64)),
         }
     }
 }

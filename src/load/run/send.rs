@@ -88,16 +88,18 @@ impl<I: Io + Connects> Client<I> {
 
     /// One more request on this connection.
     fn push(&mut self, slot: usize, due: Instant, at: Instant) {
-        let template = self.rotation.turn();
-        let bytes = &self.job.templates[usize::from(template)].bytes;
-        let connection = &mut self.connections[slot];
         let counted = match self.job.pace {
             Pace::Closed => self.phase == Phase::Measuring,
             Pace::Open { .. } => self.phase >= Phase::Measuring && due >= self.start,
         };
+        if counted {
+            self.count_due(due);
+        }
+        let template = self.rotation.turn();
+        let bytes = &self.job.templates[usize::from(template)].bytes;
+        let connection = &mut self.connections[slot];
         connection.sent.push_back(Sent { due, at, template, counted });
         connection.asked += 1;
-        self.tally.requests += u64::from(counted);
         if self.phase == Phase::Measuring {
             self.tally.bytes_out += bytes.len() as u64;
         }
@@ -164,6 +166,12 @@ impl<I: Io + Connects> Client<I> {
             (self.arena[dirty.start + sent..dirty.end].to_vec().into(), 0)
         };
         self.send(slot, bytes, offset);
+    }
+
+    /// One more request of the measured time.
+    pub(super) fn count_due(&mut self, due: Instant) {
+        self.tally.requests += 1;
+        self.tally.second_half.due += u64::from(due >= self.half);
     }
 
     fn send(&mut self, slot: usize, bytes: Bytes, offset: usize) {

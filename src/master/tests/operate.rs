@@ -175,6 +175,42 @@ fn what_fails_changes_nothing_and_says_why() {
     );
 }
 
+/// The first of two has proved itself and dies while the second is asked.
+#[test]
+fn who_died_after_it_proved_itself_takes_nothing_over() {
+    for state in ["dead", "draining"] {
+        let mut stage = Stage::ready(Mode::Centralized, 2, &[("surge", "2")]);
+        ask(&mut stage, 1, Command::Reload);
+        read_config(&mut stage, &[]);
+        let [first, second] = living(&stage, Purpose::Succeed)[..] else { panic!() };
+        stage.say_ready(first);
+        stage.settle();
+        let answer = |stage: &mut Stage| {
+            for said in stage.kernel.borrow_mut().probes.values_mut().filter(|s| s.is_none()) {
+                *said = Some(GOOD.to_owned());
+            }
+            stage.settle();
+        };
+        answer(&mut stage);
+        stage.say_ready(second);
+        stage.settle();
+        match state {
+            "dead" => stage.die_holding_its_channel(first, KILLED),
+            _ => stage.hang_up(first),
+        }
+        answer(&mut stage);
+        stage.pass_time(millis(3000));
+        stage.die(first, KILLED);
+        stage.die(second, KILLED);
+        stage.pass_time(millis(3000));
+        let [(1, Answer { ok: false, text, .. })] = &answers(&mut stage)[..] else { panic!() };
+        assert!(text.contains("since it proved") || text.contains("after it had proved"), "{text}");
+        assert_eq!((heard(&mut stage, 0), heard(&mut stage, 1)), (vec![], vec![]));
+        let report = stage.master.report();
+        assert!(report.balances() && report.cut.is_empty(), "{report}");
+    }
+}
+
 #[test]
 fn a_refused_fork_ends_it() {
     let mut stage = Stage::ready(Mode::Centralized, 1, &[]);
@@ -316,6 +352,33 @@ fn a_fat_worker_is_replaced_and_only_one_at_a_time() {
     assert_eq!(living(&stage, Purpose::Succeed).len(), 2);
 }
 
+/// What interrupts it says nothing against the successors: it goes on at once.
+#[test]
+fn recycling_goes_on_after_what_came_before_it() {
+    let mut stage = Stage::ready(Mode::Shared, 1, &[("recycle_rss", "1m")]);
+    stage.kernel.borrow_mut().memory = Some(2 << 20);
+    stage.pass_time(millis(600));
+    let successor = living(&stage, Purpose::Succeed)[0];
+    assert!(ask(&mut stage, 1, Command::ScaleBy(0))[0].1.ok);
+    stage.die(successor, KILLED);
+    stage.pass_time(millis(1200));
+    assert_eq!(living(&stage, Purpose::Succeed).len(), 1);
+}
+
+#[test]
+fn a_reload_fills_the_slots_of_those_that_nobody_followed() {
+    let mut stage = Stage::ready(Mode::Centralized, 2, &[("auto_restart", "false")]);
+    stage.die(0, KILLED);
+    stage.die(1, KILLED);
+    stage.pass_time(millis(300));
+    ask(&mut stage, 1, Command::Reload);
+    read_config(&mut stage, &[]);
+    prove(&mut stage, GOOD);
+    prove(&mut stage, GOOD);
+    let [(1, Answer { ok: true, text, .. })] = &answers(&mut stage)[..] else { panic!() };
+    assert_eq!(text, "epoch 1 serves with 2 workers; a restart is needed for backlog");
+}
+
 #[test]
 fn what_an_operator_asks_for_comes_before_recycling() {
     let mut stage = Stage::ready(Mode::Shared, 1, &[]);
@@ -343,4 +406,47 @@ fn a_lame_duck_is_not_ready_and_serves() {
     assert_eq!(said[0].1.text, "the pool drains");
     let report = end(&mut stage);
     assert_eq!((report.accepted, report.served), (1, 1));
+}
+
+#[test]
+fn more_workers_than_descriptors_are_refused_before_anything_is_touched() {
+    let mut stage = Stage::ready(Mode::Shared, 2, &[]);
+    let open = stage.open();
+    // A worker takes three: its channel, its pidfd, a listener.
+    stage.kernel.borrow_mut().fds_max = open + FDS_SPARE + 7;
+    let refused = ask(&mut stage, 1, Command::ScaleTo(8));
+    let [(1, Answer { ok: false, code: 1, text, .. })] = &refused[..] else {
+        panic!("{refused:?}")
+    };
+    assert!(text.contains("suffice for 4 workers, not for 8; nothing has changed"), "{text}");
+    assert_eq!((stage.open(), stage.processes()), (open, 2));
+    assert_eq!(ask(&mut stage, 2, Command::ScaleTo(4)), []);
+    assert_eq!((stage.open(), stage.processes()), (open + 6, 4));
+}
+
+#[test]
+fn no_listener_is_made_when_its_worker_could_not_be_forked() {
+    let mut stage = Stage::ready(Mode::Shared, 1, &[]);
+    assert_eq!(ask(&mut stage, 1, Command::ScaleTo(2)), []);
+    let queues = stage.kernel.borrow().queues.len();
+    // The slot is new, and descriptors run out between the answer and the fork.
+    let now = stage.kernel.borrow().now;
+    let epoch = stage.master.ops.epochs.current();
+    stage.kernel.borrow_mut().fds_max = stage.open() + 3;
+    stage.master.workers.unpark(2, epoch, now);
+    stage.settle();
+    assert_eq!(stage.kernel.borrow().queues.len(), queues, "nobody would read it");
+    let log = stage.log().join("\n");
+    assert!(log.contains("slot=2"), "{log}");
+}
+
+#[test]
+fn a_mode_whose_listeners_have_no_descriptors_is_refused() {
+    let mut stage = Stage::ready(Mode::Centralized, 2, &[]);
+    let open = stage.open();
+    stage.kernel.borrow_mut().fds_max = open + FDS_SPARE;
+    let refused = ask(&mut stage, 1, Command::SetMode(config::Mode::Shared));
+    let [(1, Answer { ok: false, text, .. })] = &refused[..] else { panic!("{refused:?}") };
+    assert!(text.contains("RLIMIT_NOFILE"), "{text}");
+    assert_eq!((stage.open(), stage.processes()), (open, 2));
 }

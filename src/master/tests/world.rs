@@ -434,9 +434,16 @@ impl Processes for World {
 
     fn listen(&mut self, _: u16) -> Result<Fd, Errno> {
         let mut kernel = self.0.borrow_mut();
+        if kernel.open.len() >= kernel.fds_max {
+            return Err(Errno::NoFds);
+        }
         let fd = kernel.fd();
         kernel.queues.insert(fd.raw(), VecDeque::new());
         Ok(fd)
+    }
+
+    fn hold_arrivals(&mut self, listener: &Fd) {
+        assert!(self.0.borrow().open.contains(&listener.raw()));
     }
 
     fn pair(&mut self) -> Result<(Fd, Fd), Errno> {
@@ -689,6 +696,13 @@ impl Stage {
         process.exit.get_or_insert(exit);
         process.hung_up = true;
         process.inbox.clear();
+        kernel.signals.push_back(17);
+    }
+
+    /// It ends, and its ring holds the other end of its channel for a while.
+    pub(super) fn die_holding_its_channel(&mut self, process: usize, exit: Exit) {
+        let mut kernel = self.kernel.borrow_mut();
+        kernel.processes[process].exit = Some(exit);
         kernel.signals.push_back(17);
     }
 

@@ -43,6 +43,8 @@ pub struct Death {
     pub asked: bool,
     /// Why the master had killed it, if it had.
     pub killed: Option<KillReason>,
+    /// The watchdog had aborted it, when its loop had not turned for so long.
+    pub quiet: Option<Duration>,
     /// Whether it never was ready.
     pub booting: bool,
     /// When the next one is spawned, if one is.

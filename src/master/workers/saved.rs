@@ -117,6 +117,7 @@ fn life(part: &WorkerPart) -> Result<Life, String> {
         asked: part.asked,
         // The watchdog, which is a new one, says so again if it is.
         late: false,
+        quiet: None,
         ready_at: part.ready_at.map(Instant::from_nanos),
         deadline: part.kill_at.map(|at| (Instant::from_nanos(at), why)),
         boot_failure: None,

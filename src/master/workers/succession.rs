@@ -79,17 +79,29 @@ impl Workers {
 
     /// The candidate fills the slot from now on. Gives back the line of the one before it, which is
     /// to drain; `None` if the slot had none.
-    pub fn promote(&mut self, slot: u32) -> Option<u32> {
-        let line = self.candidate(slot)?;
-        let life = self.lives.get_mut(&line)?;
+    ///
+    /// # Errors
+    ///
+    /// It serves no more, since it proved itself; nothing has changed.
+    pub fn promote(&mut self, slot: u32) -> Result<Option<u32>, String> {
+        let line = self.candidate(slot).ok_or("it is no candidate any more")?;
+        let life = self.lives.get_mut(&line).ok_or("it is gone")?;
+        match (life.serves(), life.late, life.exit) {
+            (true, false, _) => {}
+            (_, _, Some(exit)) => {
+                return Err(format!("it ended after it had proved itself: {exit}"));
+            }
+            (true, true, None) => return Err("it hangs since it proved itself".to_owned()),
+            (false, _, None) => return Err("it ends since it proved itself".to_owned()),
+        }
         life.role = Role::Incumbent;
         let epoch = life.epoch;
         let entry = &mut self.slots[slot as usize];
         (entry.candidate, entry.epoch) = (None, epoch);
         entry.restarts.reset();
         match std::mem::replace(&mut entry.next, Next::Life(line)) {
-            Next::Life(before) => Some(before),
-            Next::Spawn(_) | Next::Never => None,
+            Next::Life(before) => Ok(Some(before)),
+            Next::Spawn(_) | Next::Never => Ok(None),
         }
     }
 

@@ -41,7 +41,7 @@ fn a_candidate_takes_over_and_its_epoch_goes_on() {
     assert_eq!(run(&mut workers, at(1)), [(1, 1)]);
     let (old, new) = (workers.incumbent(1).unwrap(), workers.candidate(1).unwrap());
     assert!(!workers.life(new).unwrap().takes(), "not before it has proved itself");
-    assert_eq!(workers.promote(1), Some(old));
+    assert_eq!(workers.promote(1), Ok(Some(old)));
     assert!(workers.life(new).unwrap().takes());
     assert_eq!((workers.incumbent(1), workers.candidate(1)), (Some(new), None));
     workers.drain(old, at(5000));
@@ -102,7 +102,7 @@ fn a_parked_slot_can_be_filled_by_a_candidate() {
     workers.park(0);
     workers.want(0, NEXT);
     run(&mut workers, at(1));
-    assert_eq!(workers.promote(0), None);
+    assert_eq!(workers.promote(0), Ok(None));
     assert!(!workers.is_parked(0));
 }
 
@@ -124,7 +124,7 @@ fn the_oldest_epochs_end_first() {
     for epoch in 1..=3 {
         workers.want(0, Wanted { epoch, ..NEXT });
         run(&mut workers, at(u64::from(epoch)));
-        let old = workers.promote(0).unwrap();
+        let old = workers.promote(0).unwrap().unwrap();
         workers.drain(old, at(90_000));
         let beyond = workers.beyond_epochs(epoch, 2);
         let epochs: Vec<u32> = beyond.iter().map(|&l| workers.life(l).unwrap().epoch).collect();
