@@ -257,12 +257,12 @@ fn split(word: &str) -> Vec<&str> {
 
 /// All that is known of a master that said nothing at its end.
 fn how(exit: Exit) -> String {
-    match exit {
-        process::UNKNOWN => "the master ended, and had no time to say how; SIGCHLD is ignored, or \
-                             somebody else waits for children"
-            .to_owned(),
-        exit => format!("the master ended with {exit}"),
+    if exit == process::UNKNOWN {
+        return "the master ended, and had no time to say how; SIGCHLD is ignored, or somebody else \
+                waits for children"
+            .to_owned();
     }
+    format!("the master ended with {exit}")
 }
 
 /// The error that a word tells of.
