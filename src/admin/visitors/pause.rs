@@ -1,12 +1,13 @@
-//! Visitors while the process becomes another program: who waits for its end goes along, and so does
-//! who has not asked yet.
+//! Visitors while the process becomes another program: who waits for its end goes along, and so
+//! does who has not asked yet.
 
 use super::{PATIENCE, Stage, Visitor, Visitors, completion_slot, token};
 use crate::io::{Fd, Instant, Io, Kind, Op, Processes, Token};
 use crate::master::answer::Asker;
 
 impl Visitors {
-    /// The process becomes another program: nobody is let in, who asks or waits goes along. Call again until it says that the kernel does nothing any more.
+    /// The process becomes another program: nobody is let in, who asks or waits goes along.
+    /// Call again until it says that the kernel does nothing any more.
     pub(crate) fn pause<I: Io + Processes>(&mut self, io: &mut I) -> bool {
         for (index, door) in (0..).zip(&mut self.doors) {
             door.retry_at = None;
