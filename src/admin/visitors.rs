@@ -216,7 +216,9 @@ impl Visitors {
             Ok(_) => {
                 if visitor.stage == Stage::Asking {
                     visitor.input.extend(bytes.into_iter().flatten());
-                    self.read(io, number, now);
+                    if !self.paused {
+                        self.read(io, number, now);
+                    }
                 }
             }
             Err(ErrnoClass::Retry) => {}
@@ -233,7 +235,12 @@ impl Visitors {
             visitor.receiving = true;
             io.submit(completion.token, Op::Recv(&visitor.fd));
         }
-        if visitor.ended && matches!(visitor.stage, Stage::Asking | Stage::Lingering) {
+        let is_over = match visitor.stage {
+            // What it said may be a whole question.
+            Stage::Asking => !self.paused,
+            stage => stage == Stage::Lingering,
+        };
+        if visitor.ended && is_over {
             visitor.stage = Stage::Closing;
         }
         self.join(io, number);

@@ -83,14 +83,18 @@ impl<I: Io + Processes> Master<I> {
                 }
             }
         }
+        self.tell_answers(now);
+        self.accepting.closed += self.control.visitors.take_closed();
+        self.control.visitors.arm(&mut self.io);
+    }
+
+    pub(super) fn tell_answers(&mut self, now: Instant) {
         for (asker, answer) in std::mem::take(&mut self.answers) {
             #[cfg(test)]
             self.told.push((asker, answer.clone()));
             let line = json::answer(&answer).into_bytes();
             self.control.visitors.tell(&mut self.io, asker, line, now);
         }
-        self.accepting.closed += self.control.visitors.take_closed();
-        self.control.visitors.arm(&mut self.io);
     }
 
     /// Tells the application what is asked for.

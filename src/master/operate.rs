@@ -73,9 +73,29 @@ impl Operations {
         }
     }
 
-    /// A command of our own, after what is under way.
+    /// A command of our own, first after what is under way.
     pub(super) fn put_off(&mut self, command: Command) {
-        self.waiting.push((command, Vec::new()));
+        self.waiting.insert(0, (command, Vec::new()));
+    }
+
+    /// Waits for the end of what is under way: one of a kind, with all who asked for it.
+    pub(super) fn wait(&mut self, command: Command, askers: Vec<Asker>) {
+        match self.waiting.iter_mut().find(|(other, _)| other.name() == command.name()) {
+            Some((other, before)) => {
+                *other = other.then(command);
+                before.extend(askers);
+            }
+            None => self.waiting.push((command, askers)),
+        }
+    }
+
+    /// What waits, and who for it; a change of size that is not finished is asked for again.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (Command, &[Asker])> {
+        let scaling = self
+            .scaling
+            .iter()
+            .map(|(scaling, askers)| (Command::ScaleTo(scaling.target), askers.as_slice()));
+        scaling.chain(self.waiting.iter().map(|(command, askers)| (*command, askers.as_slice())))
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
@@ -147,11 +167,13 @@ impl<I: Io + Processes> Master<I> {
             // Nothing was wrong with the successors.
             self.ops.recycler = Recycler::default();
         }
-        if self.ops.upgrade.is_some() {
-            return self.conclude(askers, &Answer::failed(command.name(), "busy: upgrade"));
-        }
-        let Some(running) = &self.ops.running else { return self.begin(command, askers, now) };
-        let busy = format!("busy: {} since {:?}", running.kind.name(), now.since(running.began));
+        let busy = match (&self.ops.running, &self.ops.upgrade) {
+            (Some(running), _) => {
+                format!("busy: {} since {:?}", running.kind.name(), now.since(running.began))
+            }
+            (None, Some(_)) => "busy: upgrade".to_owned(),
+            (None, None) => return self.begin(command, askers, now),
+        };
         let waits = matches!(
             command,
             Command::Reload | Command::ScaleBy(_) | Command::ScaleTo(_) | Command::DrainWorkers
@@ -159,13 +181,7 @@ impl<I: Io + Processes> Master<I> {
         if !waits {
             return self.conclude(askers, &Answer::failed(command.name(), busy));
         }
-        match self.ops.waiting.iter_mut().find(|(other, _)| other.name() == command.name()) {
-            Some((other, before)) => {
-                *other = other.then(command);
-                before.extend(askers);
-            }
-            None => self.ops.waiting.push((command, askers)),
-        }
+        self.ops.wait(command, askers);
     }
 
     fn begin(&mut self, command: Command, askers: Vec<Asker>, now: Instant) {

@@ -120,8 +120,8 @@ impl<I: Io + Processes> Master<I> {
         }
     }
 
-    /// Makes the listeners that a slot lacks, if its worker can be forked then. A central one becomes
-    /// the first slot's that asks.
+    /// Makes the listeners that a slot lacks, if its worker can be forked then. A central one
+    /// becomes the first slot's that asks.
     fn complete_listeners(&mut self, slot: u32) {
         for address in self.ops.groups.clone() {
             if self.sockets.has(slot, address) {

@@ -73,12 +73,9 @@ fn scale(mode: &str) {
     let done = pool.ask(&format!("scale {fits}"));
     assert!(done.ok, "{}", done.line);
     assert!(!pool.ask("scale +1").ok);
-    raw::signal(pool.server.pid(), libc::SIGTTIN);
-    let line = pool.server.await_log("RLIMIT_NOFILE");
-    assert!(line.contains("scale"), "{line}");
     all_are_served(&pool);
     assert_eq!(pool.ask("status").workers().len() as u64, fits);
-    assert!(pool.ask("reload").ok, "there is room for candidates");
+    assert!(pool.ask("recycle 0").ok, "there is room for a candidate");
     assert!(pool.ask("scale 2").ok);
     all_are_served(&pool);
     pool.await_status("two workers", |status| status.workers().len() == 2);
@@ -144,8 +141,6 @@ fn without() {
     }
     let scaled = pool.ask("scale 4");
     assert!(!scaled.ok && scaled.text.contains("RLIMIT_NOFILE"), "{}", scaled.line);
-    assert!(pool.ask("scale 1").ok);
-    assert!(pool.ask("ledger").ok);
     drop(hogs);
     assert!(eventually("room", PATIENCE, || Some(pool.ask("scale 2")).filter(|a| a.ok)).ok);
     all_are_served(&pool);
@@ -209,5 +204,5 @@ fn order() {
         stream.read_to_string(&mut text).expect("an answer");
         assert!(text.contains("\"text\":\"1 workers\""), "{text}");
     }
-    assert_eq!(pool.ask("status").workers().len(), 1);
+    pool.await_status("one worker", |status| status.workers().len() == 1);
 }
