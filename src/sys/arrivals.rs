@@ -47,8 +47,9 @@ fn domain(socket: &Fd) -> Option<libc::c_int> {
 }
 
 const fn step(code: u32, jump: (u8, u8), k: u32) -> libc::sock_filter {
-    // A code is 16 bits; libc's constants are wider.
-    libc::sock_filter { code: code as u16, jt: jump.0, jf: jump.1, k }
+    #[expect(clippy::cast_possible_truncation, reason = "16 bits; libc's constants are wider")]
+    let code = code as u16;
+    libc::sock_filter { code, jt: jump.0, jf: jump.1, k }
 }
 
 /// By the flags of the TCP header (RFC 9293 §3.1: the byte at 13, SYN is 2): dropped or whole.
