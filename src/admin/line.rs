@@ -90,7 +90,15 @@ pub fn line(command: Command) -> Option<String> {
         Command::ScaleBy(by) => Some(format!("scale {:+}", by.clamp(-1024, 1024))),
         Command::ScaleTo(count) => Some(format!("scale {}", count.min(1024))),
         Command::DrainWorkers => Some("scale 0".to_owned()),
-        _ => None,
+        Command::Drain
+        | Command::Stop
+        | Command::Reap
+        | Command::Upgrade
+        | Command::Rollback
+        | Command::Recycle(_)
+        | Command::SetMode(_)
+        | Command::Dump
+        | Command::Ignore(_) => None,
     }
 }
 

@@ -238,7 +238,8 @@ impl Visitors {
         let is_over = match visitor.stage {
             // What it said may be a whole question.
             Stage::Asking => !self.paused,
-            stage => stage == Stage::Lingering,
+            Stage::Lingering => true,
+            Stage::Waiting | Stage::Telling | Stage::Leaving | Stage::Closing => false,
         };
         if visitor.ended && is_over {
             visitor.stage = Stage::Closing;

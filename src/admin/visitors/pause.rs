@@ -53,7 +53,7 @@ impl Visitors {
         for (number, stage) in self.stages() {
             if stage == Stage::Asking {
                 if let Some(visitor) = self.rows.get_mut(&number) {
-                    visitor.deadline.get_or_insert(now.after(PATIENCE));
+                    visitor.deadline.get_or_insert_with(|| now.after(PATIENCE));
                 }
                 self.read(io, number, now);
             }
