@@ -78,7 +78,7 @@ fn scale(mode: &str) {
     assert!(pool.ask("recycle 0").ok, "there is room for a candidate");
     assert!(pool.ask("scale 2").ok);
     all_are_served(&pool);
-    pool.await_status("two workers", |status| status.workers().len() == 2);
+    eventually("two workers", PATIENCE, || (pool.server.workers().len() == 2).then_some(()));
     assert!(pool.ask("ledger").ok);
     assert_eq!(pool.server.stop().0, Some(0));
 }
@@ -204,5 +204,5 @@ fn order() {
         stream.read_to_string(&mut text).expect("an answer");
         assert!(text.contains("\"text\":\"1 workers\""), "{text}");
     }
-    pool.await_status("one worker", |status| status.workers().len() == 1);
+    eventually("one worker", PATIENCE, || (pool.server.workers().len() == 1).then_some(()));
 }

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 pub(crate) const CASES: &[Case] = &[
     ("good::shared::under_load_nothing_fails", || under("shared")),
@@ -225,7 +225,7 @@ fn meanwhile() {
     let (over, status) = (Arc::new(AtomicBool::new(false)), asks("status"));
     let ended = Arc::clone(&over);
     // At every moment somebody asks.
-    let curious = thread::spawn(move || {
+    let curious = spawn(move || {
         let mut count = 0;
         while !ended.load(Ordering::Relaxed) {
             assert!(status().expect("an answer at any moment").ok);
@@ -234,11 +234,11 @@ fn meanwhile() {
         count
     });
     for round in 1..=3 {
-        let upgrade = thread::spawn(asks("upgrade"));
+        let upgrade = spawn(asks("upgrade"));
         eventually("the trial", 3 * PATIENCE, || {
             (pool.log().matches("upgrade begins").count() >= 2 * round - 1).then_some(())
         });
-        let scale = (round < 3).then(|| thread::spawn(asks("scale +1")));
+        let scale = (round < 3).then(|| spawn(asks("scale +1")));
         raw::signal(pool.pid(), if round < 3 { libc::SIGTTIN } else { libc::SIGWINCH });
         let upgraded = upgrade.join().expect("no panic").expect("an answer");
         assert!(upgraded.ok, "{}", upgraded.line);
@@ -254,4 +254,8 @@ fn meanwhile() {
     raw::signal(pool.pid(), libc::SIGHUP);
     pool.await_workers(6);
     assert_eq!(pool.server.stop().0, Some(0));
+}
+
+fn spawn<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    thread::Builder::new().spawn(run).expect("a thread")
 }
