@@ -159,16 +159,25 @@ impl<I: Io + Processes> Master<I> {
         if !waits {
             return self.conclude(askers, &Answer::failed(command.name(), busy));
         }
-        match self.ops.waiting.iter_mut().find(|(other, _)| other.name() == command.name()) {
-            Some((other, before)) => {
-                *other = other.then(command);
+        // Behind what was asked for since: the last word is the last done.
+        let same = |(other, _): &(Command, _)| other.name() == command.name();
+        let (command, askers) = match self.ops.waiting.iter().position(same) {
+            Some(at) => {
+                let (other, mut before) = self.ops.waiting.remove(at);
                 before.extend(askers);
+                (other.then(command), before)
             }
-            None => self.ops.waiting.push((command, askers)),
-        }
+            None => (command, askers),
+        };
+        self.ops.waiting.push((command, askers));
     }
 
     fn begin(&mut self, command: Command, askers: Vec<Asker>, now: Instant) {
+        let replaces = matches!(command, Command::Rollback | Command::SetMode(_));
+        if replaces && self.workers.active().next().is_none() {
+            let why = "all workers were drained: a reload, TTIN or scale brings them back";
+            return self.conclude(askers, &Answer::failed(command.name(), why));
+        }
         match command {
             Command::Reload => self.begin_reload(askers, now),
             Command::Rollback => self.begin_rollback(askers, now),
