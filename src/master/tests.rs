@@ -589,7 +589,7 @@ fn a_worker_that_dies_while_draining_is_not_replaced_and_its_connections_are_tol
     let mut stage = Stage::ready(Mode::Centralized, 2, &[]);
     stage.connect(0);
     stage.signal(TERM);
-    stage.settle();
+    stage.pass_time(millis(20));
     let owner = usize::from(stage.inbox(0) == 0);
     stage.die(owner, KILLED);
     stage.settle();
