@@ -78,15 +78,19 @@ impl Operations {
         self.waiting.insert(0, (command, Vec::new()));
     }
 
-    /// Waits for the end of what is under way: one of a kind, with all who asked for it.
+    /// Waits for the end of what is under way: one of a kind, with all who asked for it, behind what
+    /// was asked for since: the last word is the last done.
     pub(super) fn wait(&mut self, command: Command, askers: Vec<Asker>) {
-        match self.waiting.iter_mut().find(|(other, _)| other.name() == command.name()) {
-            Some((other, before)) => {
-                *other = other.then(command);
+        let same = |(other, _): &(Command, _)| other.name() == command.name();
+        let (command, askers) = match self.waiting.iter().position(same) {
+            Some(at) => {
+                let (other, mut before) = self.waiting.remove(at);
                 before.extend(askers);
+                (other.then(command), before)
             }
-            None => self.waiting.push((command, askers)),
-        }
+            None => (command, askers),
+        };
+        self.waiting.push((command, askers));
     }
 
     /// What waits, and who for it; a change of size that is not finished is asked for again.
@@ -185,6 +189,11 @@ impl<I: Io + Processes> Master<I> {
     }
 
     fn begin(&mut self, command: Command, askers: Vec<Asker>, now: Instant) {
+        let replaces = matches!(command, Command::Rollback | Command::SetMode(_));
+        if replaces && self.workers.active().next().is_none() {
+            let why = "all workers were drained: a reload, TTIN or scale brings them back";
+            return self.conclude(askers, &Answer::failed(command.name(), why));
+        }
         match command {
             Command::Reload => self.begin_reload(askers, now),
             Command::Rollback => self.begin_rollback(askers, now),

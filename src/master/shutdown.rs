@@ -175,12 +175,13 @@ impl<I: Io + Processes> Master<I> {
         if !self.sockets.are_open() || !self.listeners.are_idle() {
             return;
         }
-        self.sockets.hold(&mut self.io);
+        let joined = self.sockets.hold(&mut self.io, now);
         self.sweep_all(now);
         self.dispatch(now);
         // Out of descriptors: those left are taken as soon as some are closed.
-        let later = matches!(self.phase, Phase::Settling { until, .. } if now < until);
-        if !(later && self.accepting.is_paused()) {
+        let later = now < joined || self.accepting.is_paused();
+        let may = matches!(self.phase, Phase::Settling { until, .. } if now < until);
+        if !(later && may) {
             self.sockets.close(&mut self.io);
         }
     }

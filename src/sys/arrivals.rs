@@ -46,18 +46,22 @@ fn domain(socket: &Fd) -> Option<libc::c_int> {
     (answer == 0).then_some(domain)
 }
 
-const fn step(code: u32, jump: (u8, u8), k: u32) -> libc::sock_filter {
-    #[expect(clippy::cast_possible_truncation, reason = "16 bits; libc's constants are wider")]
-    let code = code as u16;
+const fn step(code: u16, jump: (u8, u8), k: u32) -> libc::sock_filter {
     libc::sock_filter { code, jt: jump.0, jf: jump.1, k }
 }
 
+/// Loads a byte; goes on if it has one of these bits, else skips a step; returns. As numbers: the
+/// constants of libc are wider than the field.
+const LOAD: u16 = 0x30;
+const TEST: u16 = 0x45;
+const RETURN: u16 = 0x06;
+
 /// By the flags of the TCP header (RFC 9293 §3.1: the byte at 13, SYN is 2): dropped or whole.
 const DROP_SYN: [libc::sock_filter; 4] = [
-    step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, (0, 0), 13),
-    step(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, (0, 1), 2),
-    step(libc::BPF_RET | libc::BPF_K, (0, 0), 0),
-    step(libc::BPF_RET | libc::BPF_K, (0, 0), u32::MAX),
+    step(LOAD, (0, 0), 13),
+    step(TEST, (0, 1), 2),
+    step(RETURN, (0, 0), 0),
+    step(RETURN, (0, 0), u32::MAX),
 ];
 
 #[cfg(test)]

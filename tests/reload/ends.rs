@@ -31,6 +31,11 @@ pub(crate) const CASES: &[Case] = &[
     ("ends::centralized::arrivals_while_a_worker_dies", || dying("centralized")),
     ("ends::shared::arrivals_at_a_worker_that_is_stopped", stopped),
     ("ends::hup_during_a_drain_is_ignored", hup_during_drain),
+    ("ends::shared::who_hangs_while_it_drains_is_killed", || hangs("shared", libc::SIGHUP)),
+    ("ends::centralized::who_hangs_while_it_drains_is_killed", || {
+        hangs("centralized", libc::SIGHUP);
+    }),
+    ("ends::who_hangs_when_it_is_scaled_away_is_killed", || hangs("shared", libc::SIGTTOU)),
     ("ends::as_soon_as_it_is_empty", empty),
 ];
 
@@ -202,6 +207,29 @@ fn stopped() {
     for mut client in clients {
         assert!(matches!(client.reply().expect("an answer").status, 200 | 503));
     }
+    pool.server.exit_code(2 * PATIENCE);
+    pool.books().check();
+}
+
+/// A worker that was stopped, and then is to leave: its clients are not held until the deadline of
+/// the drain.
+fn hangs(mode: &str, signal: i32) {
+    let mut pool = Pool::start(&format!("mode {mode}\nwatchdog_timeout 2s\ndrain_timeout 300s"), 2);
+    let victim = pool.workers()[1];
+    let mut its = eventually("a client of it", PATIENCE, || {
+        let mut client = pool.connect();
+        (client.get("/who").expect("an answer").pid() == victim).then_some(client)
+    });
+    pause(victim);
+    let began = Stopwatch::start();
+    pool.signal(signal);
+    its.ask("/").expect("it is open");
+    let end = its.reply();
+    println!("{end:?} after {:?}", began.elapsed());
+    assert!(end.is_err() && began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    pool.await_log("it hung for watchdog_timeout");
+    assert_eq!(pool.who().status, 200);
+    pool.signal(libc::SIGTERM);
     pool.server.exit_code(2 * PATIENCE);
     pool.books().check();
 }

@@ -240,6 +240,32 @@ fn those_that_wait_are_one_and_each_is_answered() {
 }
 
 #[test]
+fn the_last_word_of_those_that_wait_is_the_last_done() {
+    let mut stage = Stage::ready(Mode::Centralized, 1, &[]);
+    ask(&mut stage, 1, Command::Reload);
+    ask(&mut stage, 2, Command::Reload);
+    ask(&mut stage, 3, Command::DrainWorkers);
+    ask(&mut stage, 4, Command::Reload);
+    stage.die(1, Exit::Code(3));
+    stage.pass_time(millis(150));
+    assert_eq!(heard(&mut stage, 0), ["shutdown"]);
+    assert_eq!(living(&stage, Purpose::Check).len(), 1, "and then the reload");
+}
+
+#[test]
+fn only_what_is_meant_to_brings_drained_workers_back() {
+    let mut stage = Stage::ready(Mode::Centralized, 1, &[]);
+    ask(&mut stage, 1, Command::DrainWorkers);
+    for command in [Command::SetMode(config::Mode::Shared), Command::Rollback] {
+        let said = ask(&mut stage, 2, command);
+        assert!(said.iter().any(|(_, answer)| answer.text.contains("were drained")), "{said:?}");
+    }
+    assert_eq!(living(&stage, Purpose::Succeed), [0; 0]);
+    ask(&mut stage, 3, Command::ScaleTo(1));
+    assert_eq!(living(&stage, Purpose::Serve).len(), 2, "the old one, which drains, and a new one");
+}
+
+#[test]
 fn term_during_a_reload_ends_it_and_then_the_pool() {
     let mut stage = Stage::ready(Mode::Shared, 1, &[]);
     ask(&mut stage, 1, Command::Reload);
