@@ -78,8 +78,8 @@ impl Operations {
         self.waiting.insert(0, (command, Vec::new()));
     }
 
-    /// Waits for the end of what is under way: one of a kind, with all who asked for it, behind what
-    /// was asked for since: the last word is the last done.
+    /// Waits for the end of what is under way: one of a kind, with all who asked for it,
+    /// behind what was asked for since: the last word is the last done.
     pub(super) fn wait(&mut self, command: Command, askers: Vec<Asker>) {
         let same = |(other, _): &(Command, _)| other.name() == command.name();
         let (command, askers) = match self.waiting.iter().position(same) {
