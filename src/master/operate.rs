@@ -268,7 +268,9 @@ impl<I: Io + Processes> Master<I> {
         }
         let active: Vec<u32> = self.workers.active().collect();
         let change = Change::new(&active, target);
-        if let Some(why) = self.no_room_to_fill(&change.fill) {
+        // So many had room before; what takes their place now are arrivals, which wait for them.
+        let is_more = target > self.workers.slots();
+        if is_more && let Some(why) = self.no_room_to_fill(&change.fill) {
             let why = format!("{why}, not for {target}; nothing has changed");
             return self.conclude(askers, &Answer::failed("scale", why));
         }
