@@ -1,5 +1,6 @@
 //! Wiring: listeners, signals, the board, fork, which process keeps which descriptor, which kernel.
 
+mod descriptors;
 mod opened;
 mod operators;
 mod privileges;
@@ -98,13 +99,13 @@ fn serve<E: fmt::Display>(
     inherited.retain(|fd| !hooks.private.contains(fd) && !passed.contains(fd));
     let system = SystemInfo::get(u32::try_from(config.fallback_cpus()).unwrap_or(1));
     let (workers, workers_reason) = how_many(&config, &system);
-    let descriptors = fit_descriptors(&mut config)?;
+    let descriptors = descriptors::fit(&mut config)?;
     probe::check(config.connections_max() + SPARE_FDS)?;
     let Recommendation { mode: first_mode, reason: mode_reason } = recommended(&config, &system);
     let build = hooks.build.take().unwrap_or_default();
     let mut opened = match &mut before {
         Some(before) => Opened::taken_over(before, &config, workers, build)?,
-        None => Opened::fresh(&config, hooks.control.take(), first_mode, workers, build)?,
+        None => Opened::fresh(&config, &mut hooks, first_mode, workers, build)?,
     };
     let before = before.as_ref();
     let programs = (hooks.upgradable, before.is_some_and(|b| b.shell.program.is_some()));
@@ -216,20 +217,6 @@ fn configured_balancer(config: &Config) -> Result<Box<dyn Balancer>, Error> {
         }
     };
     Ok(balancer::balancer(config.balancing(), weights))
-}
-
-/// Raises RLIMIT_NOFILE as far as allowed. The default of `connections_max` yields to the limit; a
-/// number that somebody chose does not, and is refused by the probe if it does not fit.
-fn fit_descriptors(config: &mut Config) -> Result<(u64, u64), Error> {
-    let (before, limit) =
-        process::raise_nofile().map_err(|failed| failed.error("RLIMIT_NOFILE"))?;
-    let room = limit.saturating_sub(SPARE_FDS);
-    let default = Config::default().connections_max();
-    if config.connections_max() != default || default <= room || room == 0 {
-        return Ok((before, limit));
-    }
-    config.setters().connections_max(room)?;
-    Ok((before, limit))
 }
 
 /// All listeners of a pool, and what must be unlinked at its end.

@@ -5,49 +5,21 @@
 //! sizes `16384`, `16k`, `10m`.
 
 mod choice;
+mod error;
 mod operation;
 mod value;
 mod weights;
 
-use crate::error::{Error, ErrorKind};
 use crate::io::Address;
 use crate::network::Network;
 pub use choice::{AccessFormat, Balancing, Mode};
+pub use error::ConfigError;
 use operation::Operation;
-use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use value::{Value, bounded};
+use value::{DAY, KIB, MIB, MILLI, Value, YEAR, bounded, secs};
 use weights::{WEIGHT_MAX, show_weights, weight, wrong_weights};
-
-/// What is wrong with a setting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    /// Which option.
-    pub option: String,
-    /// What it was set to.
-    pub value: String,
-    /// What it takes.
-    pub expected: String,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} = {:?}: expected {}", self.option, self.value, self.expected)
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
-impl From<ConfigError> for Error {
-    fn from(wrong: ConfigError) -> Self {
-        Self::new(ErrorKind::Config, wrong.to_string())
-            .with("option", &wrong.option)
-            .with("value", &wrong.value)
-            .because(wrong)
-    }
-}
 
 /// One row of the table, as text: for `--help`, `--check` and the documentation.
 #[derive(Clone, Copy, Debug)]
@@ -176,16 +148,6 @@ macro_rules! options {
 /// The typed setters of a [`Config`]: `config.setters().head_timeout(…)?.backlog(…)?`.
 #[derive(Debug)]
 pub struct Setters<'a>(&'a mut Config);
-
-const fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-const DAY: Duration = secs(86_400);
-const YEAR: Duration = secs(365 * 86_400);
-const MILLI: Duration = Duration::from_millis(1);
-const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
 
 options! {
     /// How many workers; 0: one per CPU that this process may use (affinity and cgroup quota). 0 to

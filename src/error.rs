@@ -112,7 +112,7 @@ impl ErrorKind {
                 "raise RLIMIT_MEMLOCK (`ulimit -l`, systemd LimitMEMLOCK=), or use fewer workers"
             }
             Self::TooFewDescriptors => {
-                "raise RLIMIT_NOFILE (`ulimit -n`, systemd LimitNOFILE=), or lower connections_max"
+                "raise RLIMIT_NOFILE (`ulimit -n`, systemd LimitNOFILE=), or lower connections_max or workers"
             }
             Self::Threads => "start the pool before any thread; workers may start threads",
             Self::WorkersFailed => "the reason each worker gave stands above",

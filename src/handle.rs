@@ -227,7 +227,7 @@ impl Words {
         if exit == Exit::Code(0) || says_so {
             return Ok(());
         }
-        let unsaid = || Error::new(ErrorKind::Unclean, format!("the master ended with {exit}"));
+        let unsaid = || Error::new(ErrorKind::Unclean, how(exit));
         Err(told(&parts).unwrap_or_else(unsaid).with("exit", exit))
     }
 
@@ -253,6 +253,16 @@ impl Words {
 
 fn split(word: &str) -> Vec<&str> {
     word.split('\0').collect()
+}
+
+/// All that is known of a master that said nothing at its end.
+fn how(exit: Exit) -> String {
+    if exit == process::UNKNOWN {
+        return "the master ended, and had no time to say how; SIGCHLD is ignored, or somebody else \
+                waits for children"
+            .to_owned();
+    }
+    format!("the master ended with {exit}")
 }
 
 /// The error that a word tells of.
@@ -358,7 +368,7 @@ pub(crate) fn spawn(control: Option<String>, serve: Serve) -> Result<Handle, Err
     let child = Child { pid: forked.pid, pidfd: forked.pidfd, words: Mutex::new(words) };
     let [OK, addresses @ ..] = parts.as_slice() else {
         let exit = child.exit();
-        let unsaid = || Error::new(ErrorKind::System, format!("the master ended with {exit}"));
+        let unsaid = || Error::new(ErrorKind::System, how(exit));
         return Err(told(&parts).unwrap_or_else(unsaid).with("exit", exit));
     };
     let started = addresses.iter().filter_map(|text| crate::config::parse_address(text)).collect();

@@ -82,6 +82,26 @@ pub fn parse(line: &[u8]) -> Result<Request, String> {
     Ok(Request::Order(order))
 }
 
+/// A command that can wait for its turn, as the line that asks for it.
+#[must_use]
+pub fn line(command: Command) -> Option<String> {
+    match command {
+        Command::Reload => Some("reload".to_owned()),
+        Command::ScaleBy(by) => Some(format!("scale {:+}", by.clamp(-1024, 1024))),
+        Command::ScaleTo(count) => Some(format!("scale {}", count.min(1024))),
+        Command::DrainWorkers => Some("scale 0".to_owned()),
+        Command::Rollback
+        | Command::Recycle(_)
+        | Command::Upgrade
+        | Command::SetMode(_)
+        | Command::Drain
+        | Command::Stop
+        | Command::Reap
+        | Command::Dump
+        | Command::Ignore(_) => None,
+    }
+}
+
 fn scale(text: &str) -> Option<Command> {
     let by = |digits| number(digits).and_then(|count| i32::try_from(count).ok());
     match (text.strip_prefix('+'), text.strip_prefix('-')) {

@@ -17,7 +17,7 @@ pub use page::Page;
 pub use process::{ProcessInfo, ProcessState};
 pub use slot::SlotInfo;
 pub use view::View;
-pub(crate) use visitors::{Question, Visitors};
+pub(crate) use visitors::{DOOR_RESERVE, Question, Visitors};
 
 /// Who may come through a listener of the master's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,12 +3,13 @@
 //! and nobody.
 //!
 //! A visitor asks, waits for its answer, is told it, lingers until it closes, and is joined. One
-//! that still asks, or does not read, makes room when its door is full.
+//! that still asks, or does not read, makes room when its door is full (`rooms`).
 
 mod pause;
 mod question;
+mod rooms;
 
-use super::line::Request;
+use super::line::{self, Request};
 use super::page::Page;
 use super::{Parts, Trust};
 use crate::config::Config;
@@ -18,11 +19,10 @@ use crate::io::{
 };
 use crate::master::answer::{Answer, Asker};
 use question::{Asked, question};
-use std::collections::BTreeMap;
+pub(crate) use rooms::DOOR_RESERVE;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// Visitors of one door at a time.
-pub(crate) const VISITORS_MAX: usize = 32;
 /// Bytes of a question over HTTP.
 const HEAD_MAX: usize = 4096;
 /// Bytes that a visitor may send in all; who sends more is cut.
@@ -31,10 +31,6 @@ const BYTES_MAX: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long an unread answer may hold up the end of the pool.
 const END_PATIENCE: Duration = Duration::from_secs(1);
-/// How long a door rests when no descriptor is to be had.
-const REST: Duration = Duration::from_secs(1);
-/// Arrivals of a door in one pass.
-const ACCEPT_MAX: usize = VISITORS_MAX;
 /// How often a receive that found no buffer is armed again.
 const STARVED_MAX: u8 = 8;
 
@@ -47,6 +43,13 @@ pub(crate) enum Question {
     Page(Page, bool),
 }
 
+impl Question {
+    /// Whether it is answered only when workers have been replaced.
+    fn is_long(self) -> bool {
+        matches!(self, Self::Line(Request::Order(command)) if line::is_long(command.name()))
+    }
+}
+
 /// All doors and all visitors.
 #[derive(Debug)]
 pub(crate) struct Visitors {
@@ -55,7 +58,7 @@ pub(crate) struct Visitors {
     limits: HeadLimits,
     rows: BTreeMap<u64, Visitor>,
     next: u64,
-    asked: Vec<(Asker, Question)>,
+    asked: VecDeque<(Asker, Question)>,
     strangers: u64,
     closed: u64,
     ending: bool,
@@ -71,6 +74,8 @@ struct Door {
     canceled: bool,
     /// Somebody may be waiting outside; tried again then.
     retry_at: Option<Instant>,
+    /// Descriptors for visitors that come when there are no others.
+    reserve: Vec<Fd>,
 }
 
 #[derive(Debug)]
@@ -100,6 +105,8 @@ enum Stage {
     Telling,
     /// The answer is out; until it closes.
     Lingering,
+    /// It is told that there is no room for it, and closed.
+    Leaving,
     /// Closed when no operation uses it.
     Closing,
 }
@@ -130,6 +137,7 @@ impl Visitors {
             armed: false,
             canceled: false,
             retry_at: None,
+            reserve: Vec::new(),
         };
         let mut config = Config::default();
         // In range, both of them.
@@ -140,7 +148,7 @@ impl Visitors {
             limits: HeadLimits::from(&config),
             rows: BTreeMap::new(),
             next: 0,
-            asked: Vec::new(),
+            asked: VecDeque::new(),
             strangers: 0,
             closed: 0,
             ending: false,
@@ -154,11 +162,13 @@ impl Visitors {
     }
 
     /// Watches every door that is not watched.
-    pub(crate) fn arm<I: Io>(&mut self, io: &mut I) {
-        for (index, door) in (0..).zip(&mut self.doors) {
+    pub(crate) fn arm<I: Io + Processes>(&mut self, io: &mut I) {
+        for index in 0..self.doors.len() {
+            let door = &mut self.doors[index];
             if let (Some(fd), false, false) = (&door.fd, door.armed, self.ending) {
                 door.armed = true;
-                io.submit(Token::new(Kind::Knock, index, 0), Op::Poll(fd));
+                io.submit(Token::new(Kind::Knock, completion_slot(index), 0), Op::Poll(fd));
+                self.stock(io, index);
             }
         }
     }
@@ -182,64 +192,13 @@ impl Visitors {
         self.accept(io, index, now);
     }
 
-    fn accept<I: Io + Processes>(&mut self, io: &mut I, index: usize, now: Instant) {
-        for _ in 0..ACCEPT_MAX {
-            let Some(door) = self.doors.get_mut(index) else { return };
-            door.retry_at = None;
-            let Some(listener) = &door.fd else { return };
-            match io.accept(listener).map_err(|errno| (errno, errno.class())) {
-                Ok(fd) => self.greet(io, index, fd, now),
-                Err((Errno::Again, _)) => return,
-                Err((_, ErrnoClass::Retry)) => {}
-                Err(_) => {
-                    door.retry_at = Some(now.after(REST));
-                    return;
-                }
-            }
-        }
-        // Others get their turn first.
-        if let Some(door) = self.doors.get_mut(index) {
-            door.retry_at = Some(now);
-        }
-    }
-
-    fn greet<I: Io + Processes>(&mut self, io: &mut I, index: usize, fd: Fd, now: Instant) {
-        let trusted = match self.doors[index].trust {
-            Trust::Anyone => true,
-            Trust::Operator => io.peer_user(&fd).is_some_and(|user| user == 0 || user == self.user),
-        };
-        if !trusted || !self.make_room(io, index) {
-            self.strangers += 1;
-            self.closed += 1;
-            return io.close(fd);
-        }
-        let number = self.next;
-        self.next += 1;
-        io.submit(token(number, Kind::Ask), Op::Recv(&fd));
-        let mut visitor = Visitor::new(fd, index, Stage::Asking);
-        visitor.receiving = true;
-        visitor.deadline = Some(now.after(PATIENCE));
-        self.rows.insert(number, visitor);
-    }
-
-    /// The oldest that the master does not work for goes.
-    fn make_room<I: Io>(&mut self, io: &mut I, door: usize) -> bool {
-        let here = |visitor: &Visitor| visitor.door == door;
-        if self.rows.values().filter(|visitor| here(visitor)).count() < VISITORS_MAX {
-            return true;
-        }
-        let idle = |visitor: &Visitor| {
-            !matches!(visitor.stage, Stage::Waiting | Stage::Closing) && here(visitor)
-        };
-        let oldest = self.rows.iter().find(|(_, visitor)| idle(visitor)).map(|(&number, _)| number);
-        let Some(number) = oldest else { return false };
-        self.cut(io, number);
-        self.strangers += 1;
-        true
-    }
-
     /// Bytes of a question came, or the visitor's end.
-    pub(crate) fn on_ask<I: Io>(&mut self, io: &mut I, completion: Completion, now: Instant) {
+    pub(crate) fn on_ask<I: Io + Processes>(
+        &mut self,
+        io: &mut I,
+        completion: Completion,
+        now: Instant,
+    ) {
         let number = number(completion.token);
         let row = self.rows.get_mut(&number);
         let bytes = completion.buf.map(|buf| {
@@ -257,7 +216,9 @@ impl Visitors {
             Ok(_) => {
                 if visitor.stage == Stage::Asking {
                     visitor.input.extend(bytes.into_iter().flatten());
-                    self.read(io, number, now);
+                    if !self.paused {
+                        self.read(io, number, now);
+                    }
                 }
             }
             Err(ErrnoClass::Retry) => {}
@@ -274,34 +235,55 @@ impl Visitors {
             visitor.receiving = true;
             io.submit(completion.token, Op::Recv(&visitor.fd));
         }
-        if visitor.ended && matches!(visitor.stage, Stage::Asking | Stage::Lingering) {
+        let is_over = match visitor.stage {
+            // What it said may be a whole question.
+            Stage::Asking => !self.paused,
+            Stage::Lingering => true,
+            Stage::Waiting | Stage::Telling | Stage::Leaving | Stage::Closing => false,
+        };
+        if visitor.ended && is_over {
             visitor.stage = Stage::Closing;
         }
         self.join(io, number);
     }
 
     /// Looks for a whole question in what came.
-    fn read<I: Io>(&mut self, io: &mut I, number: u64, now: Instant) {
+    fn read<I: Io + Processes>(&mut self, io: &mut I, number: u64, now: Instant) {
         let Some(visitor) = self.rows.get_mut(&number) else { return };
-        let trust = self.doors[visitor.door].trust;
+        let door = visitor.door;
+        let trust = self.doors[door].trust;
         let question = match question(&visitor.input, trust, &self.limits) {
             Asked::Not => return,
             Asked::Question(question) => question,
             Asked::Wrong(bytes) => return self.tell(io, Asker(number), bytes, now),
         };
+        if question.is_long() && !self.may_wait(door) {
+            self.forget_who_left(io, door, now);
+            if !self.may_wait(door) {
+                self.strangers += 1;
+                return self.tell(io, Asker(number), rooms::busy(trust), now);
+            }
+        }
+        let Some(visitor) = self.rows.get_mut(&number) else { return };
         visitor.stage = Stage::Waiting;
         visitor.deadline = None;
         visitor.input = Vec::new();
-        self.asked.push((Asker(number), question));
+        self.asked.push_back((Asker(number), question));
     }
 
-    /// What was asked and nobody works on; each is to be answered with `tell`.
+    /// What was asked first of that which nobody works on; each is to be answered with `tell`.
     pub(crate) fn poll(&mut self) -> Option<(Asker, Question)> {
-        self.asked.pop()
+        self.asked.pop_front()
     }
 
     /// The answer, whole. A visitor that has left is told nothing.
-    pub(crate) fn tell<I: Io>(&mut self, io: &mut I, asker: Asker, bytes: Vec<u8>, now: Instant) {
+    pub(crate) fn tell<I: Io + Processes>(
+        &mut self,
+        io: &mut I,
+        asker: Asker,
+        bytes: Vec<u8>,
+        now: Instant,
+    ) {
         let Some(visitor) = self.rows.get_mut(&asker.0) else { return };
         if !matches!(visitor.stage, Stage::Asking | Stage::Waiting) {
             return;
@@ -314,7 +296,7 @@ impl Visitors {
     }
 
     /// Some of the answer is out, or it failed.
-    pub(crate) fn on_tell<I: Io>(&mut self, io: &mut I, completion: &Completion) {
+    pub(crate) fn on_tell<I: Io + Processes>(&mut self, io: &mut I, completion: &Completion) {
         let owned = io.reclaim(completion.token);
         let number = number(completion.token);
         let Some(visitor) = self.rows.get_mut(&number) else { return };
@@ -328,7 +310,7 @@ impl Visitors {
                     io.submit(completion.token, Op::Send(&visitor.fd, bytes, offset));
                 } else {
                     io.shutdown(&visitor.fd, Half::Write);
-                    let over = visitor.ended;
+                    let over = visitor.ended || visitor.stage == Stage::Leaving;
                     visitor.stage = if over { Stage::Closing } else { Stage::Lingering };
                 }
             }
@@ -367,7 +349,7 @@ impl Visitors {
 
     /// The pool is at its end: no new visitors; who waits is told so, who was told may read it.
     /// Call again until it says that all is closed.
-    pub(crate) fn end<I: Io>(&mut self, io: &mut I, now: Instant) -> bool {
+    pub(crate) fn end<I: Io + Processes>(&mut self, io: &mut I, now: Instant) -> bool {
         if !self.ending {
             self.ending = true;
             for index in 0..self.doors.len() {
@@ -378,7 +360,7 @@ impl Visitors {
                 match stage {
                     Stage::Waiting => self.tell(io, Asker(number), bye.clone().into_bytes(), now),
                     Stage::Asking => self.cut(io, number),
-                    Stage::Telling | Stage::Lingering | Stage::Closing => {}
+                    Stage::Telling | Stage::Lingering | Stage::Leaving | Stage::Closing => {}
                 }
             }
             self.asked.clear();
@@ -410,7 +392,7 @@ impl Visitors {
         std::mem::replace(&mut self.closed, 0)
     }
 
-    fn close_door<I: Io>(&mut self, io: &mut I, index: usize) {
+    fn close_door<I: Io + Processes>(&mut self, io: &mut I, index: usize) {
         let Some(door) = self.doors.get_mut(index) else { return };
         door.retry_at = None;
         if door.armed {
@@ -421,13 +403,13 @@ impl Visitors {
             }
             return;
         }
-        if let Some(fd) = door.fd.take() {
+        for fd in std::mem::take(&mut door.reserve).into_iter().chain(door.fd.take()) {
             io.close(fd);
         }
     }
 
     /// Ends it now, whatever it was at.
-    fn cut<I: Io>(&mut self, io: &mut I, number: u64) {
+    fn cut<I: Io + Processes>(&mut self, io: &mut I, number: u64) {
         if let Some(visitor) = self.rows.get_mut(&number) {
             visitor.stage = Stage::Closing;
             // It ends the receive, and the send that a peer who does not read holds up.
@@ -436,7 +418,7 @@ impl Visitors {
         self.join(io, number);
     }
 
-    fn join<I: Io>(&mut self, io: &mut I, number: u64) {
+    fn join<I: Io + Processes>(&mut self, io: &mut I, number: u64) {
         let Some(visitor) = self.rows.get(&number) else { return };
         if visitor.stage != Stage::Closing || visitor.receiving || visitor.telling {
             return;
@@ -444,6 +426,8 @@ impl Visitors {
         if let Some(visitor) = self.rows.remove(&number) {
             self.closed += 1;
             io.close(visitor.fd);
+            // What it leaves is kept for the next.
+            self.stock(io, visitor.door);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What is open before the master begins: made here, or taken over from the program before.
 
+use super::descriptors;
 use super::upgrade::{self, Next};
 use super::{Bound, LINES_PER_SLOT, MASTER_SIGNALS, Operators, configured_balancer, workers_max};
 use crate::admin;
@@ -31,12 +32,13 @@ pub(super) struct Opened {
 impl Opened {
     pub(super) fn fresh(
         config: &Config,
-        control: Option<Fd>,
+        hooks: &mut Hooks,
         mode: Mode,
         workers: u32,
         build: Build,
     ) -> Result<Self, Error> {
-        let mut operators = Operators::open(config, control)?;
+        descriptors::check(config, mode, workers, hooks.mail.is_some())?;
+        let mut operators = Operators::open(config, hooks.control.take())?;
         let bound = Bound::listen(config, mode, workers).inspect_err(|_| operators.close())?;
         let (memory, board) = new_board(workers_max(config, workers), &build)?;
         let (signals, before) =

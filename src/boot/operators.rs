@@ -87,6 +87,12 @@ impl Operators {
                     ErrorKind::AddressInUse,
                     format!("{shown}: another master holds it: {pid}"),
                 ),
+                Refused::NotOurs => Error::new(
+                    ErrorKind::Config,
+                    format!(
+                        "pid_file: {shown} holds something else than a number; it is left alone"
+                    ),
+                ),
                 Refused::Failed(failed) => failed.error(shown),
             }
         })?;

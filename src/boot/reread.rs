@@ -1,7 +1,7 @@
 //! Reading the configuration anew, in a throw-away child: what differs, and what of it a reload can
 //! change.
 
-use super::fit_descriptors;
+use super::descriptors;
 use crate::config::{Config, Mode};
 use crate::io::Fd;
 use crate::ipc::message::{CONFIG_MAX, Message};
@@ -60,7 +60,7 @@ pub(super) fn check(hook: &mut Option<Hook>, base: &Base, channel: &Fd) -> Resul
 
 fn differences(reread: Reread, base: &Base) -> Result<Difference, String> {
     let Reread { mut config, mut restart } = reread;
-    fit_descriptors(&mut config).map_err(|error| error.to_string())?;
+    descriptors::fit(&mut config).map_err(|error| error.to_string())?;
     if base.config.has_own_balancer() {
         config.set_own_balancer();
     }

@@ -3,7 +3,7 @@
 //! Nothing that it opens is the pool's.
 
 use super::upgrade;
-use super::{Base, LINES_PER_SLOT, Launching, boot_failed, fit_descriptors, launch, may_fork};
+use super::{Base, LINES_PER_SLOT, Launching, boot_failed, descriptors, launch, may_fork};
 use crate::config::Config;
 use crate::io::{Errno, Fd, Purpose, Signal, WorkerPlan};
 use crate::ipc::board::Board;
@@ -54,7 +54,7 @@ fn attempt<E: fmt::Display>(
     let mut inherited = process::open_fds().map_err(|failed| failed.error("/proc").to_string())?;
     let passed = manifest.trial_descriptors();
     inherited.retain(|fd| !passed.contains(fd) && *fd != channel.raw());
-    fit_descriptors(&mut config).map_err(text)?;
+    descriptors::fit(&mut config).map_err(text)?;
     let system = SystemInfo::get(u32::try_from(config.fallback_cpus()).unwrap_or(1));
     let mode = recommended(&config, &system).mode;
     let memory = shm::create(Board::words(LINES_PER_SLOT));

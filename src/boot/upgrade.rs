@@ -122,7 +122,7 @@ pub(super) fn board(part: &BoardPart, names: &Names) -> Result<Board, String> {
 /// A descriptor is not what it should be.
 pub(super) fn check_sockets(core: &Core) -> Result<(), String> {
     let mut connections: Vec<i32> = core.pending.iter().map(|part| part.fd).collect();
-    connections.extend(&core.askers);
+    connections.extend(core.all_askers());
     for worker in &core.workers {
         connections.extend(worker.channel);
         connections.extend(worker.mail.iter().map(|mail| mail.fd));

@@ -3,6 +3,16 @@
 use super::ConfigError;
 use std::time::Duration;
 
+pub(super) const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub(super) const DAY: Duration = secs(86_400);
+pub(super) const YEAR: Duration = secs(365 * 86_400);
+pub(super) const MILLI: Duration = Duration::from_millis(1);
+pub(super) const KIB: u64 = 1 << 10;
+pub(super) const MIB: u64 = 1 << 20;
+
 /// A value of the table: how it is read, shown and bounded.
 pub(super) trait Value: Sized + Copy + PartialOrd {
     const FORM: &'static str;

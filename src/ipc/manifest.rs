@@ -220,6 +220,26 @@ records! {
         drained: Option<u32>,
         /// Whether the next program is the one before this.
         back: Option<bool>,
+        /// What waits for the end of the upgrade.
+        waiting: Vec<WaitingPart>,
+        /// Who has not asked yet.
+        visitors: Vec<VisitorPart>,
+    }
+    /// A command whose turn has not come.
+    WaitingPart {
+        /// As a line of the control language.
+        line: String,
+        /// Who waits for its answer.
+        askers: Vec<i32>,
+    }
+    /// A connection at a control or health listener.
+    VisitorPart {
+        /// The connection.
+        fd: i32,
+        /// At which of the listeners.
+        door: u32,
+        /// What came, in hexadecimal.
+        input: String,
     }
     /// A listener.
     ListenerPart {
@@ -399,7 +419,7 @@ impl Manifest {
         all.extend(shell.pid_file.iter().map(|file| file.fd));
         all.extend(shell.program);
         all.extend(fds(&core.pending));
-        all.extend(&core.askers);
+        all.extend(core.all_askers());
         for worker in &core.workers {
             all.extend(worker.channel);
             all.extend(worker.mail.iter().map(|mail| mail.fd));
@@ -430,6 +450,13 @@ impl Core {
     #[must_use]
     pub fn encode(&self) -> String {
         self.to_json().to_string()
+    }
+
+    /// The connections of all operators and health checks.
+    pub fn all_askers(&self) -> impl Iterator<Item = i32> {
+        let waiting = self.waiting.iter().flat_map(|part| &part.askers);
+        let visitors = self.visitors.iter().map(|part| part.fd);
+        self.askers.iter().chain(waiting).copied().chain(visitors)
     }
 
     /// Reads what [`Core::encode`] wrote.

@@ -23,6 +23,10 @@ pub(super) struct Accepting {
 }
 
 impl Accepting {
+    pub(super) const fn is_paused(&self) -> bool {
+        self.paused.is_some()
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.paused.map(|(until, _)| until)
     }

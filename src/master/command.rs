@@ -79,6 +79,13 @@ pub fn signals(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
     })
 }
 
+/// Signals that came in one read, in the order in which they are obeyed. The kernel gives them by
+/// number, whenever each was sent: of WINCH and what brings workers back the latter has the last
+/// word, so that no pool is left without workers by a WINCH that was taken back.
+pub fn in_order(signals: &mut [u32]) {
+    signals.sort_by_key(|signal| *signal != WINCH);
+}
+
 /// What a signal asks for. `draining`: a drain runs already.
 #[must_use]
 pub const fn command(signal: u32, draining: bool) -> Command {
@@ -144,6 +151,13 @@ mod tests {
         let read = &bytes[..3 * SIGNAL_RECORD - 1];
         assert_eq!(signals(read).collect::<Vec<_>>(), [TERM, CHLD]);
         assert_eq!(signals(&[]).count(), 0);
+    }
+
+    #[test]
+    fn who_brings_workers_back_has_the_last_word() {
+        let mut pending = [HUP, CHLD, TTIN, WINCH];
+        in_order(&mut pending);
+        assert_eq!(pending, [WINCH, HUP, CHLD, TTIN]);
     }
 
     #[test]

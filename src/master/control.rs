@@ -37,14 +37,14 @@ impl Control {
         self.facts.upgradable
     }
 
-    /// Whether it was one before.
-    pub(super) const fn has_earlier(&self) -> bool {
-        self.facts.earlier
-    }
-
     /// Where the pool listens.
     pub(super) fn addresses(&self) -> &[String] {
         &self.facts.addresses
+    }
+
+    /// Whether it was one before.
+    pub(super) const fn has_earlier(&self) -> bool {
+        self.facts.earlier
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
@@ -83,14 +83,18 @@ impl<I: Io + Processes> Master<I> {
                 }
             }
         }
+        self.tell_answers(now);
+        self.accepting.closed += self.control.visitors.take_closed();
+        self.control.visitors.arm(&mut self.io);
+    }
+
+    pub(super) fn tell_answers(&mut self, now: Instant) {
         for (asker, answer) in std::mem::take(&mut self.answers) {
             #[cfg(test)]
             self.told.push((asker, answer.clone()));
             let line = json::answer(&answer).into_bytes();
             self.control.visitors.tell(&mut self.io, asker, line, now);
         }
-        self.accepting.closed += self.control.visitors.take_closed();
-        self.control.visitors.arm(&mut self.io);
     }
 
     /// Tells the application what is asked for.

@@ -9,9 +9,10 @@ use super::supervise::Process;
 use super::transact::Kind;
 use super::upgrade::{Busy, Step, Upgrade};
 use super::workers::State;
+use crate::admin::line;
 use crate::event::Event;
 use crate::io::{Instant, Io, Kind as Operation, Op, Processes, Token};
-use crate::ipc::manifest::Core;
+use crate::ipc::manifest::{Core, VisitorPart, WaitingPart, to_hex};
 use std::collections::VecDeque;
 
 impl<I: Io + Processes> Master<I> {
@@ -28,7 +29,6 @@ impl<I: Io + Processes> Master<I> {
         match upgrade.poll(&busy, now) {
             Step::Quiesce => {
                 self.phase = Phase::Quiescing;
-                self.abort_waiting("the program is being replaced; ask again");
                 (self.events)(&Event::HandoverBegan);
             }
             Step::GiveUp(why) => self.abort_handover(&why),
@@ -48,9 +48,10 @@ impl<I: Io + Processes> Master<I> {
     /// returns.
     pub(super) fn quiesce(&mut self, now: Instant) -> Option<Instant> {
         let Some((mut upgrade, askers)) = self.ops.upgrade.take() else {
-            self.resume_all();
+            self.resume_all(now);
             return Some(now);
         };
+        self.tell_answers(now);
         if now >= upgrade.hurry_at() {
             self.refusals.hurry(now);
         }
@@ -80,7 +81,7 @@ impl<I: Io + Processes> Master<I> {
                 self.abort_handover(&why);
             }
         }
-        self.resume_all();
+        self.resume_all(now);
         Some(now)
     }
 
@@ -108,14 +109,14 @@ impl<I: Io + Processes> Master<I> {
     }
 
     /// Everything goes on as before.
-    fn resume_all(&mut self) {
+    fn resume_all(&mut self, now: Instant) {
         self.phase = Phase::Running;
         self.refusals.set_linger(self.ops.config.linger_timeout());
-        self.listen_to_all();
+        self.listen_to_all(now);
     }
 
     /// Hears workers, signals and visitors, from the beginning or again.
-    pub(super) fn listen_to_all(&mut self) {
+    pub(super) fn listen_to_all(&mut self, now: Instant) {
         let lines: Vec<u32> = self.processes.keys().copied().collect();
         for line in lines {
             if let Some(process) = self.processes.get_mut(&line)
@@ -128,7 +129,7 @@ impl<I: Io + Processes> Master<I> {
             self.begin_mail(line);
         }
         self.signals.resume(&mut self.io);
-        self.control.visitors.resume(&mut self.io);
+        self.control.visitors.resume(&mut self.io, now);
     }
 
     /// What the master knows now.
@@ -140,7 +141,18 @@ impl<I: Io + Processes> Master<I> {
         let epochs = &self.ops.epochs;
         let connections = |all: &VecDeque<_>| all.iter().map(saved::save).collect();
         let visitors = &self.control.visitors;
-        let askers = askers.iter().filter_map(|asker| visitors.connection(*asker));
+        let connected = |askers: &[Asker]| {
+            let connections = askers.iter().filter_map(|asker| visitors.connection(*asker));
+            connections.map(crate::io::Fd::raw).collect()
+        };
+        let waiting = self.ops.waiting().filter_map(|(command, askers)| {
+            Some(WaitingPart { line: line::line(command)?, askers: connected(askers) })
+        });
+        let asking = visitors.asking().map(|(fd, door, input)| VisitorPart {
+            fd: fd.raw(),
+            door,
+            input: to_hex(input),
+        });
         let mut workers = Vec::new();
         for (&line, process) in &self.processes {
             let Some(mut part) = self.workers.save_life(line) else { continue };
@@ -155,10 +167,12 @@ impl<I: Io + Processes> Master<I> {
             slots: self.workers.save_slots(),
             workers,
             pending: connections(self.pending.all()),
-            askers: askers.map(crate::io::Fd::raw).collect(),
+            askers: connected(askers),
             ledger: self.ledger.save(),
             began: self.control.began.unwrap_or_default().as_nanos(),
             drained: self.ops.drained,
+            waiting: waiting.collect(),
+            visitors: asking.collect(),
             back: self.ops.back.then_some(true),
         }
     }

@@ -24,6 +24,7 @@ pub mod refuse;
 pub mod reload;
 mod rescue;
 pub mod restart;
+mod room;
 pub mod scale;
 mod shutdown;
 mod sockets;
@@ -60,6 +61,7 @@ use pending::Pending;
 use probe::{Probe, Probes};
 use refuse::Refusals;
 use restart::{Intensity, Policy};
+pub use room::{FDS_PER_WORKER, FDS_SPARE};
 use shutdown::Phase;
 use sockets::{Signals, Sockets};
 use std::collections::BTreeMap;
@@ -300,7 +302,9 @@ impl<I: Io + Processes> Master<I> {
     }
 
     fn on_signal(&mut self, completion: &Completion, now: Instant) {
-        for signal in self.signals.completed(&mut self.io, completion, now) {
+        let mut signals = self.signals.completed(&mut self.io, completion, now);
+        command::in_order(&mut signals);
+        for signal in signals {
             let draining = self.phase.is_draining();
             let upgrades = signal == command::USR2 && self.ops.config.usr2_upgrade() && !draining;
             let command = match upgrades {
@@ -348,6 +352,7 @@ impl<I: Io + Processes> Master<I> {
             self.accepting.next_deadline(),
             self.signals.retry_at,
             self.phase.next_deadline(),
+            self.sockets.next_deadline(now),
             self.ops.next_deadline(),
             self.control.next_deadline(),
             (!self.answers.is_empty()).then_some(now),

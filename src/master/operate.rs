@@ -73,9 +73,33 @@ impl Operations {
         }
     }
 
-    /// A command of our own, after what is under way.
+    /// A command of our own, first after what is under way.
     pub(super) fn put_off(&mut self, command: Command) {
-        self.waiting.push((command, Vec::new()));
+        self.waiting.insert(0, (command, Vec::new()));
+    }
+
+    /// Waits for the end of what is under way: one of a kind, with all who asked for it,
+    /// behind what was asked for since: the last word is the last done.
+    pub(super) fn wait(&mut self, command: Command, askers: Vec<Asker>) {
+        let same = |(other, _): &(Command, _)| other.name() == command.name();
+        let (command, askers) = match self.waiting.iter().position(same) {
+            Some(at) => {
+                let (other, mut before) = self.waiting.remove(at);
+                before.extend(askers);
+                (other.then(command), before)
+            }
+            None => (command, askers),
+        };
+        self.waiting.push((command, askers));
+    }
+
+    /// What waits, and who for it; a change of size that is not finished is asked for again.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (Command, &[Asker])> {
+        let scaling = self
+            .scaling
+            .iter()
+            .map(|(scaling, askers)| (Command::ScaleTo(scaling.target), askers.as_slice()));
+        scaling.chain(self.waiting.iter().map(|(command, askers)| (*command, askers.as_slice())))
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
@@ -147,11 +171,13 @@ impl<I: Io + Processes> Master<I> {
             // Nothing was wrong with the successors.
             self.ops.recycler = Recycler::default();
         }
-        if self.ops.upgrade.is_some() {
-            return self.conclude(askers, &Answer::failed(command.name(), "busy: upgrade"));
-        }
-        let Some(running) = &self.ops.running else { return self.begin(command, askers, now) };
-        let busy = format!("busy: {} since {:?}", running.kind.name(), now.since(running.began));
+        let busy = match (&self.ops.running, &self.ops.upgrade) {
+            (Some(running), _) => {
+                format!("busy: {} since {:?}", running.kind.name(), now.since(running.began))
+            }
+            (None, Some(_)) => "busy: upgrade".to_owned(),
+            (None, None) => return self.begin(command, askers, now),
+        };
         let waits = matches!(
             command,
             Command::Reload | Command::ScaleBy(_) | Command::ScaleTo(_) | Command::DrainWorkers
@@ -159,20 +185,19 @@ impl<I: Io + Processes> Master<I> {
         if !waits {
             return self.conclude(askers, &Answer::failed(command.name(), busy));
         }
-        match self.ops.waiting.iter_mut().find(|(other, _)| other.name() == command.name()) {
-            Some((other, before)) => {
-                *other = other.then(command);
-                before.extend(askers);
-            }
-            None => self.ops.waiting.push((command, askers)),
-        }
+        self.ops.wait(command, askers);
     }
 
     fn begin(&mut self, command: Command, askers: Vec<Asker>, now: Instant) {
+        let replaces = matches!(command, Command::Rollback | Command::SetMode(_));
+        if replaces && self.workers.active().next().is_none() {
+            let why = "all workers were drained: a reload, TTIN or scale brings them back";
+            return self.conclude(askers, &Answer::failed(command.name(), why));
+        }
         match command {
             Command::Reload => self.begin_reload(askers, now),
             Command::Rollback => self.begin_rollback(askers, now),
-            Command::SetMode(mode) => self.begin_mode(mode, askers, now),
+            Command::SetMode(mode) => self.change_mode(mode, askers, now),
             Command::Upgrade => self.begin_upgrade(false, askers, now),
             Command::Recycle(slot) => self.begin_recycle(slot, askers, now),
             Command::ScaleBy(by) => {
@@ -241,11 +266,15 @@ impl<I: Io + Processes> Master<I> {
             let why = format!("workers_max allows {max} workers");
             return self.conclude(askers, &Answer::failed("scale", why));
         }
+        let active: Vec<u32> = self.workers.active().collect();
+        let change = Change::new(&active, target);
+        if let Some(why) = self.no_room_to_fill(&change.fill) {
+            let why = format!("{why}, not for {target}; nothing has changed");
+            return self.conclude(askers, &Answer::failed("scale", why));
+        }
         if target > 0 {
             self.ops.drained = None;
         }
-        let active: Vec<u32> = self.workers.active().collect();
-        let change = Change::new(&active, target);
         for slot in change.park {
             if let Some(line) = self.workers.park(slot) {
                 self.drain_worker(line, now);

@@ -168,13 +168,21 @@ impl<I: Io + Processes> Master<I> {
         }
     }
 
-    /// Takes a last look at every listener when the kernel has ended all operations on them, and
-    /// closes them. A worker sweeps and closes its own copy when it is told to drain.
+    /// Takes what every listener holds when the kernel has ended all operations of ours on them,
+    /// and ends them, for all who have copies: what arrived with somebody who is dying, or boots,
+    /// would be reset with the last copy.
     fn close_listeners(&mut self, now: Instant) {
-        if self.sockets.are_open() && self.listeners.are_idle() {
-            self.sweep_all(now);
+        if !self.sockets.are_open() || !self.listeners.are_idle() {
+            return;
+        }
+        let joined = self.sockets.hold(&mut self.io, now);
+        self.sweep_all(now);
+        self.dispatch(now);
+        // Out of descriptors: those left are taken as soon as some are closed.
+        let later = now < joined || self.accepting.is_paused();
+        let may = matches!(self.phase, Phase::Settling { until, .. } if now < until);
+        if !(later && may) {
             self.sockets.close(&mut self.io);
-            self.dispatch(now);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::MasterListener;
 use super::command;
 use super::listeners::Listeners;
-use crate::io::{Completion, Errno, Fd, Instant, Io, Kind, Op, Owned, Token};
+use crate::io::{Completion, Errno, Fd, Half, Instant, Io, Kind, Op, Owned, Processes, Token};
 use crate::ipc::manifest::ListenerPart;
 use std::time::Duration;
 
@@ -14,12 +14,15 @@ pub(super) struct Sockets {
     slots: Vec<Vec<(u16, Fd)>>,
     /// Where the listener of each place in the table of listeners is: whose, and which of them.
     places: Vec<(Option<u32>, usize)>,
+    /// Since when nobody joins their queues any more.
+    held: Option<Instant>,
 }
 
 impl Sockets {
     /// Enters each into the table.
     pub(super) fn new(held: Vec<MasterListener>, listeners: &mut Listeners) -> Self {
-        let mut sockets = Self { central: Vec::new(), slots: Vec::new(), places: Vec::new() };
+        let (central, slots, places) = (Vec::new(), Vec::new(), Vec::new());
+        let mut sockets = Self { central, slots, places, held: None };
         for listener in held {
             listeners.add(listener.slot);
             sockets.add(listener);
@@ -94,11 +97,28 @@ impl Sockets {
         !self.places.is_empty()
     }
 
-    /// Closes all.
+    /// Nobody joins their queues any more, but for those whose handshake has begun: until when.
+    pub(super) fn hold<I: Processes>(&mut self, io: &mut I, now: Instant) -> Instant {
+        if self.held.is_none() {
+            for (_, fd) in self.central.iter().chain(self.slots.iter().flatten()) {
+                io.hold_arrivals(fd);
+            }
+        }
+        self.held.get_or_insert(now).after(HANDSHAKE)
+    }
+
+    /// When the last handshakes are over.
+    pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        self.held.map(|since| since.after(HANDSHAKE)).filter(|at| *at > now)
+    }
+
+    /// Ends all, for whoever has copies too.
     pub(super) fn close<I: Io>(&mut self, io: &mut I) {
         self.places.clear();
+        self.held = None;
         let slots = std::mem::take(&mut self.slots).into_iter().flatten();
         for (_, fd) in std::mem::take(&mut self.central).into_iter().chain(slots) {
+            io.shutdown(&fd, Half::Both);
             io.close(fd);
         }
     }
@@ -188,6 +208,8 @@ impl Signals {
 }
 
 const TOKEN: Token = Token { kind: Kind::Signal, slot: 0, generation: 0 };
+/// How long a handshake that has begun may take to end; a machine that is busy puts it off.
+const HANDSHAKE: Duration = Duration::from_millis(20);
 /// Signals that one read takes; more wait for the next.
 const SIGNALS_MAX: usize = 8;
 /// A read that failed is not armed again at once, so that it cannot spin.

@@ -46,30 +46,7 @@ impl<I: Io + Processes> Master<I> {
             }
         }
         self.ledger.begin(line);
-        let process = Process {
-            generation,
-            reads,
-            connections_max,
-            pid,
-            pidfd: Some(child.pidfd),
-            channel: Some(child.channel),
-            abandoned: false,
-            receiving: false,
-            canceled: false,
-            passing: None,
-            outbox: Vec::new(),
-            control: None,
-            retry_at: None,
-            short: false,
-            resume: false,
-            cap: None,
-            taken_back: 0,
-            dead: false,
-            last_words: None,
-            batch: Batch::default(),
-            marks: Vec::new(),
-            post: None,
-        };
+        let process = fresh(child, generation, reads, connections_max);
         self.processes.insert(line, process);
         self.receive(line);
         self.open_words(line);
@@ -81,8 +58,28 @@ impl<I: Io + Processes> Master<I> {
         }
     }
 
-    /// The process, and our end of its stream for application messages, if the pool has any.
+    /// The process, and our end of its stream for application messages, if the pool has any. For a
+    /// moment it takes one descriptor more than the worker before has left: the reserve.
     fn fork(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        line: u32,
+        wanted: Wanted,
+        reads: bool,
+    ) -> Result<(Child, Option<Fd>), Errno> {
+        let mut forked = self.try_fork(slot, generation, line, wanted, reads);
+        if matches!(forked, Err(Errno::NoFds))
+            && let Some(reserve) = self.accepting.reserve.take()
+        {
+            self.io.close(reserve);
+            forked = self.try_fork(slot, generation, line, wanted, reads);
+            self.accepting.reserve = self.io.spare().ok();
+        }
+        forked
+    }
+
+    fn try_fork(
         &mut self,
         slot: u32,
         generation: u32,
@@ -123,7 +120,8 @@ impl<I: Io + Processes> Master<I> {
         }
     }
 
-    /// Makes the listeners that a slot lacks. A central one becomes the first slot's that asks.
+    /// Makes the listeners that a slot lacks, if its worker can be forked then. A central one
+    /// becomes the first slot's that asks.
     fn complete_listeners(&mut self, slot: u32) {
         for address in self.ops.groups.clone() {
             if self.sockets.has(slot, address) {
@@ -133,7 +131,11 @@ impl<I: Io + Processes> Master<I> {
                 self.listeners.assign(place, slot);
                 continue;
             }
-            match self.io.listen(address) {
+            let made = match self.can_listen_and_fork() {
+                true => self.io.listen(address),
+                false => Err(Errno::NoFds),
+            };
+            match made {
                 Ok(fd) => {
                     self.listeners.add(Some(slot));
                     self.sockets.add(MasterListener { address, slot: Some(slot), fd });
@@ -142,5 +144,33 @@ impl<I: Io + Processes> Master<I> {
                 Err(errno) => (self.events)(&Event::ListenFailed { slot, errno }),
             }
         }
+    }
+}
+
+/// A process that was forked just now.
+fn fresh(child: Child, generation: u32, reads: bool, connections_max: u64) -> Process {
+    Process {
+        generation,
+        reads,
+        connections_max,
+        pid: child.pid,
+        pidfd: Some(child.pidfd),
+        channel: Some(child.channel),
+        abandoned: false,
+        receiving: false,
+        canceled: false,
+        passing: None,
+        outbox: Vec::new(),
+        control: None,
+        retry_at: None,
+        short: false,
+        resume: false,
+        cap: None,
+        taken_back: 0,
+        dead: false,
+        last_words: None,
+        batch: Batch::default(),
+        marks: Vec::new(),
+        post: None,
     }
 }

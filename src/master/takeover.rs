@@ -8,6 +8,7 @@ use super::ledger::{Ledger, saved};
 use super::mail::Post;
 use super::supervise::Process;
 use super::workers::State;
+use crate::admin::line::{self, Request};
 use crate::config::Mode;
 use crate::event::Event;
 use crate::io::{Batch, Fd, Instant, Io, Processes};
@@ -62,6 +63,19 @@ impl<I: Io + Processes> Master<I> {
         let visitors = &mut self.control.visitors;
         let askers = core.askers.iter().map(|fd| visitors.adopt(Fd::new(*fd))).collect();
         self.ops.took_over = Some((askers, resized, unknown));
+        for part in &core.waiting {
+            let askers = part.askers.iter().map(|fd| visitors.adopt(Fd::new(*fd))).collect();
+            match line::parse(part.line.as_bytes()) {
+                Ok(Request::Order(command)) => self.ops.wait(command, askers),
+                Ok(_) | Err(_) => return Err(format!("{}: no command", part.line.escape_debug())),
+            }
+        }
+        for part in &core.visitors {
+            let input = of_hex(&part.input).ok_or("a visitor's bytes are no hexadecimal")?;
+            if let Some(stranger) = visitors.adopt_asking(Fd::new(part.fd), part.door, input) {
+                self.io.close(stranger);
+            }
+        }
         Ok(())
     }
 
@@ -107,7 +121,7 @@ impl<I: Io + Processes> Master<I> {
     /// In the first turn: hears the workers that were taken over, and begins to replace them.
     pub(super) fn wake_up(&mut self, now: Instant) {
         let Some((askers, resized, unknown)) = self.ops.took_over.take() else { return };
-        self.listen_to_all();
+        self.listen_to_all(now);
         // Those that ended meanwhile: their signals may have been read by the program before.
         self.reap(now);
         let lines: Vec<u32> = self.processes.keys().copied().collect();

@@ -555,9 +555,9 @@ fn a_worker_that_does_not_drain_is_killed_and_the_report_says_so() {
     stage.settle();
     stage.receive(0);
     stage.signal(TERM);
-    stage.settle();
+    stage.pass_time(millis(20));
     assert!(stage.receive(0), "told");
-    stage.pass_time(millis(2499));
+    stage.pass_time(millis(2479));
     assert!(stage.is_alive(0));
     stage.pass_time(millis(100));
     assert!(stage.master.is_done());
@@ -589,7 +589,7 @@ fn a_worker_that_dies_while_draining_is_not_replaced_and_its_connections_are_tol
     let mut stage = Stage::ready(Mode::Centralized, 2, &[]);
     stage.connect(0);
     stage.signal(TERM);
-    stage.settle();
+    stage.pass_time(millis(20));
     let owner = usize::from(stage.inbox(0) == 0);
     stage.die(owner, KILLED);
     stage.settle();

@@ -53,7 +53,8 @@ impl<I: Io + Processes> Master<I> {
         facts.waits = begun
             || self.ledger.waits(line, counters.seen())
             || listeners.iter().any(|(_, listener)| self.io.has_arrivals(listener));
-        facts.strikes = life.state != State::Draining;
+        // One that drains ends by itself, unless it holds somebody and does not turn.
+        facts.strikes = life.state != State::Draining || facts.open || facts.waits;
         if facts.waits || self.watchdog.is_suspect(line) {
             facts.usage = self.io.usage(process.pid);
         }

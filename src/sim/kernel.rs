@@ -109,6 +109,8 @@ pub(super) struct State {
     pub(super) connections: u32,
     /// Connections that workers accepted and did not live to count.
     pub(super) uncounted: u64,
+    /// Connections that were reset because nobody had accepted them when their listener ended.
+    pub(super) lost: u64,
     pub(super) board: Option<Board>,
     /// Where clients connect to, any of them.
     pub(super) listeners: Vec<FileId>,
@@ -132,6 +134,7 @@ impl State {
             addresses: BTreeMap::new(),
             connections: 0,
             uncounted: 0,
+            lost: 0,
             board: None,
             listeners: Vec::new(),
             bug: None,

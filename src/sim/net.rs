@@ -14,6 +14,10 @@ use std::collections::VecDeque;
 pub(super) struct Listener {
     /// The server's ends of connections nobody has accepted yet, and since when they wait.
     pub(super) backlog: VecDeque<(FileId, u64)>,
+    /// Nobody joins them any more.
+    pub(super) held: bool,
+    /// It was shut down.
+    pub(super) over: bool,
 }
 
 /// One end of a connection.
@@ -68,6 +72,7 @@ impl State {
     /// [`Errno::Refused`]: nobody listens.
     pub(super) fn connect(&mut self, listener: FileId) -> Result<FileId, Errno> {
         match self.body(listener) {
+            Some(Body::Listener(found)) if found.held => return Err(Errno::Refused),
             Some(Body::Listener(found)) if found.backlog.len() < self.sizes.backlog => {}
             Some(_) => return Err(Errno::Again),
             None => return Err(Errno::Refused),
@@ -81,7 +86,7 @@ impl State {
     pub(super) fn arrive(&mut self, listener: FileId, server: Option<FileId>) -> bool {
         let (now, room) = (self.now, self.sizes.backlog);
         let Some(Body::Listener(found)) = self.body_mut(listener) else { return false };
-        if found.backlog.len() >= room {
+        if found.held || found.backlog.len() >= room {
             return false;
         }
         found.backlog.extend(server.map(|server| (server, now)));
@@ -89,12 +94,13 @@ impl State {
         true
     }
 
-    /// accept4(2): one arrival, or [`Errno::Again`].
+    /// accept4(2): one arrival, or [`Errno::Again`], or [`Errno::Gone`] after a shutdown.
     pub(super) fn accept_one(&mut self, pid: ProcessId, listener: FileId) -> Result<Fd, Errno> {
         let Some(Body::Listener(found)) = self.body(listener) else {
             panic!("accept on something that does not listen");
         };
-        let Some(&(file, _)) = found.backlog.front() else { return Err(Errno::Again) };
+        let none = if found.over { Errno::Gone } else { Errno::Again };
+        let Some(&(file, _)) = found.backlog.front() else { return Err(none) };
         if self.prng.chance(self.faults.aborted) {
             return Err(Errno::Aborted);
         }
@@ -183,6 +189,12 @@ impl State {
     }
 
     pub(super) fn shut(&mut self, id: FileId, half: Half) {
+        if let Some(Body::Listener(listener)) = self.body_mut(id) {
+            let over = Listener { held: true, over: true, ..Listener::default() };
+            let before = std::mem::replace(listener, over);
+            self.wake(id, Wake::Readable);
+            return self.close_listener(before);
+        }
         let stream = self.stream_mut(id);
         stream.write_shut = true;
         stream.read_shut |= half == Half::Both;
@@ -216,6 +228,7 @@ impl State {
 
     /// The listener's last reference is gone: whoever waited in its backlog is reset.
     pub(super) fn close_listener(&mut self, listener: Listener) {
+        self.lost += listener.backlog.len() as u64;
         for (server, _) in listener.backlog {
             let peer = self.stream(server).peer;
             self.reset(peer);

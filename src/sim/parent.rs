@@ -57,6 +57,15 @@ impl Processes for Kernel {
         Ok(fd)
     }
 
+    fn hold_arrivals(&mut self, listener: &Fd) {
+        self.call();
+        let mut state = self.state.borrow_mut();
+        let listener = state.of(self.pid, listener);
+        if let Some(Body::Listener(found)) = state.body_mut(listener) {
+            found.held = true;
+        }
+    }
+
     fn pair(&mut self) -> Result<(Fd, Fd), Errno> {
         self.call();
         self.state.borrow_mut().own_pair(self.pid)

@@ -252,7 +252,7 @@ impl State {
 
     fn run_poll(&mut self, pid: ProcessId, token: Token, file: FileId) -> Stays {
         let readable = match self.body(file) {
-            Some(Body::Listener(listener)) => !listener.backlog.is_empty(),
+            Some(Body::Listener(listener)) => listener.over || !listener.backlog.is_empty(),
             Some(Body::Pidfd(target)) => self.processes[*target].exit().is_some(),
             other => panic!("poll on {other:?}"),
         };
@@ -331,7 +331,8 @@ impl State {
         token: Token,
         server: &mut Option<FileId>,
     ) -> Option<u64> {
-        let is_listener = |id: &FileId| matches!(self.body(*id), Some(Body::Listener(_)));
+        let is_listener =
+            |id: &FileId| matches!(self.body(*id), Some(Body::Listener(found)) if !found.held);
         let listeners: Vec<FileId> = (0..self.files.len()).filter(is_listener).collect();
         if listeners.is_empty() {
             self.complete(pid, token, Err(Errno::Refused), None, false);

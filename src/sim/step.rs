@@ -46,6 +46,9 @@ impl World {
         if self.drain_at.is_none() && !self.gave_up {
             state.check_backlogs(self.backlog_ns_max)?;
         }
+        if state.lost > 0 && !self.gave_up {
+            return Err(Violation("a listener ended with arrivals in its queue".to_owned()));
+        }
         state.check_files(self.clients.iter().filter_map(|client| client.stream))?;
         Ok(true)
     }

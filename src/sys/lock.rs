@@ -6,7 +6,7 @@ use crate::io::Fd;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The file. It is locked for as long as this value lives (flock(2)): a number in a file can be a
@@ -24,6 +24,8 @@ pub struct PidFile {
 pub enum Refused {
     /// Another process holds it; what it wrote there.
     Held(String),
+    /// What is there holds something else than a number.
+    NotOurs,
     /// A step failed.
     Failed(Failed),
 }
@@ -34,7 +36,8 @@ impl PidFile {
     ///
     /// # Errors
     ///
-    /// Somebody holds it; it can't be created or written; what is there is no plain file.
+    /// Somebody holds it; it can't be created or written; what is there is no plain file, or holds
+    /// something else than a number.
     pub fn create(path: &Path) -> Result<Self, Refused> {
         // Each turn another process has removed or replaced what was there: that does not go on.
         for _ in 0..TRIES {
@@ -48,6 +51,9 @@ impl PidFile {
             });
             if let (Some(id), true) = (id, same) {
                 if !fresh {
+                    if !holds_a_number(&file) {
+                        return Err(Refused::NotOurs);
+                    }
                     file.set_len(0).map_err(|error| failed("write the pid file", &error))?;
                 }
                 writeln!(&file, "{}", std::process::id())
@@ -77,6 +83,8 @@ impl PidFile {
 }
 
 const TRIES: usize = 100;
+/// More bytes than a number takes, with blanks around it.
+const NUMBER_MAX: usize = 32;
 
 /// The file, and whether it was made now.
 fn open(path: &Path) -> Result<(File, bool), Refused> {
@@ -106,10 +114,20 @@ fn lock(file: &File) -> Result<bool, Refused> {
     }
 }
 
+/// Whether a file is empty or holds a number, as a pid file does: else it is somebody's, named by
+/// mistake.
+fn holds_a_number(file: &File) -> bool {
+    let mut bytes = [0; NUMBER_MAX];
+    let read = file.read_at(&mut bytes, 0);
+    read.is_ok_and(|count| {
+        count < NUMBER_MAX && bytes[..count].trim_ascii().iter().all(u8::is_ascii_digit)
+    })
+}
+
 /// What a holder wrote: its number, if it is a number.
 fn read(file: File) -> String {
     let mut text = String::new();
-    let _ = file.take(32).read_to_string(&mut text);
+    let _ = file.take(NUMBER_MAX as u64).read_to_string(&mut text);
     text.trim().chars().filter(char::is_ascii_digit).collect()
 }
 
@@ -142,7 +160,7 @@ mod tests {
     #[test]
     fn a_stale_file_is_replaced_and_a_stranger_is_left_alone() {
         let path = path("stale");
-        fs::write(&path, "999999999 and much more than a number\n").unwrap();
+        fs::write(&path, " 999999999\n\n").unwrap();
         let held = PidFile::create(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
         // Somebody else's by now: not ours to remove.
@@ -151,6 +169,19 @@ mod tests {
         held.remove();
         assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
         fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_holds_something_else_is_left_alone() {
+        let path = path("precious");
+        for precious in ["precious", "12 of 13\n", "1\0", &"9".repeat(32)] {
+            fs::write(&path, precious).unwrap();
+            assert_eq!(PidFile::create(&path).unwrap_err(), Refused::NotOurs, "{precious:?}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), precious);
+        }
+        fs::write(&path, "").unwrap();
+        PidFile::create(&path).unwrap().remove();
+        assert!(!path.exists());
     }
 
     #[test]

@@ -30,6 +30,7 @@
 
 #![expect(unsafe_code, reason = "the one folder that talks to the kernel; see its argument above")]
 
+pub mod arrivals;
 mod buffers;
 pub mod cgroup;
 pub mod clock;

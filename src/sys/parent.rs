@@ -49,8 +49,10 @@ pub fn drain_with(parent: u32) -> Result<bool, Failed> {
 }
 
 extern "C" fn begin_to_end(_: libc::c_int) {
-    // SAFETY: a pointer to this thread's own errno, always valid.
-    let errno = unsafe { *libc::__errno_location() };
+    // SAFETY: no arguments; the place of this thread's own errno, valid while it runs.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: as said.
+    let errno = unsafe { *place };
     let time = libc::itimerspec {
         it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
         it_value: libc::timespec { tv_sec: 0, tv_nsec: 850_000_000 },
@@ -63,7 +65,7 @@ extern "C" fn begin_to_end(_: libc::c_int) {
         unsafe { libc::timer_settime(timer, 0, &raw const time, std::ptr::null_mut()) == 0 };
     let signal = if armed { libc::SIGTERM } else { libc::SIGKILL };
     // SAFETY: no pointers.
-    unsafe { libc::kill(libc::getpid(), signal) };
-    // SAFETY: as above.
-    unsafe { *libc::__errno_location() = errno };
+    unsafe { libc::kill(process::id().cast_signed(), signal) };
+    // SAFETY: as said.
+    unsafe { *place = errno };
 }

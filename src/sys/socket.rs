@@ -30,7 +30,7 @@ pub struct Options {
 /// shows up as `::ffff:…`.
 ///
 /// Unix: a socket file that nobody listens on any more is replaced; one that answers is left alone
-/// (`EADDRINUSE`), and so is any other kind of file.
+/// (`EADDRINUSE`), and so is any other kind of file (`ENOTSOCK`).
 ///
 /// # Errors
 ///
@@ -127,7 +127,7 @@ fn remove_stale(path: &Path, name: &Name) -> Result<(), Failed> {
     let Ok(meta) = std::fs::symlink_metadata(path) else { return Ok(()) };
     let in_use = Failed { step: "bind", number: libc::EADDRINUSE };
     if !std::os::unix::fs::FileTypeExt::is_socket(&meta.file_type()) {
-        return Err(in_use);
+        return Err(Failed { step: "the path is there and no socket", number: libc::ENOTSOCK });
     }
     let probe = socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_NONBLOCK)?;
     let answer = connect(&probe, name);
@@ -205,13 +205,12 @@ pub fn peer(fd: &Fd) -> Peer {
     }
 }
 
-/// Takes one arrival, close-on-exec. It is in blocking mode, although its listener is not: the
-/// ring sends and receives with MSG_DONTWAIT or waits by itself, and the flag would cost nothing
-/// but surprise (a ring answers EAGAIN on a non-blocking socket where it would have waited).
+/// Takes one arrival, close-on-exec. It is in blocking mode, although its listener is not: a ring
+/// answers EAGAIN on a non-blocking socket where it would have waited.
 ///
 /// # Errors
 ///
-/// [`Errno::Again`]: there is none now.
+/// [`Errno::Again`]: there is none now. [`Errno::Gone`]: the listener was shut down.
 pub fn accept(listener: &Fd) -> Result<Fd, Errno> {
     // SAFETY: null for "tell me no address" is allowed.
     let fd = check(unsafe {
@@ -221,8 +220,9 @@ pub fn accept(listener: &Fd) -> Result<Fd, Errno> {
             std::ptr::null_mut(),
             libc::SOCK_CLOEXEC,
         )
-    })?;
-    Ok(Fd::new(fd))
+    });
+    let listens_no_more = Err(Errno::Other(libc::EINVAL));
+    if fd == listens_no_more { Err(Errno::Gone) } else { fd.map(Fd::new) }
 }
 
 /// Ends one or both halves. A connection that is already gone is no error.

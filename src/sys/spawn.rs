@@ -4,7 +4,7 @@ use super::errno::Failed;
 use super::owned;
 use super::process::{self, Forked};
 use super::ring::Ring;
-use super::{cgroup, privilege, rescue, socket, watch, words};
+use super::{arrivals, cgroup, privilege, rescue, socket, watch, words};
 use crate::io::{Child, Errno, Exit, Fd, Processes, Signal, Usage, WorkerPlan};
 
 impl Processes for Ring {
@@ -83,6 +83,10 @@ impl Processes for Ring {
 
     fn listen(&mut self, address: u16) -> Result<Fd, Errno> {
         self.listen.as_mut().map_or(Err(Errno::Denied), |listen| listen(address))
+    }
+
+    fn hold_arrivals(&mut self, listener: &Fd) {
+        arrivals::hold(listener);
     }
 
     fn pair(&mut self) -> Result<(Fd, Fd), Errno> {

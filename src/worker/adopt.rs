@@ -229,10 +229,25 @@ impl<I: Io, P: Protocol> Worker<I, P> {
                     self.unwatch(index);
                     return false;
                 }
-                Err((_, ErrnoClass::Expected)) => return false,
+                // The pool ends: the master has taken what it held, and shut it down.
+                Err((_, ErrnoClass::Expected)) => {
+                    self.unlisten(index);
+                    return false;
+                }
             }
         }
         true
+    }
+
+    /// Closes a listener, once it is not watched any more.
+    fn unlisten(&mut self, index: usize) {
+        self.unwatch(index);
+        let listener = &mut self.listeners[index];
+        if !listener.armed
+            && let Some(fd) = listener.fd.take()
+        {
+            self.io.close(fd);
+        }
     }
 
     /// Stops watching a listener; `arm_listeners` watches it again when there is room.

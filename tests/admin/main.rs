@@ -15,6 +15,7 @@ mod groups;
 #[path = "../kernel/harness.rs"]
 mod harness;
 mod health;
+mod limits;
 #[expect(dead_code, reason = "tests/process needs more of it")]
 #[path = "../kernel/own.rs"]
 mod own;
@@ -24,6 +25,7 @@ mod privileges;
 #[path = "../process/raw.rs"]
 mod raw;
 mod restarts;
+mod rlimit;
 #[expect(dead_code, reason = "tests/process needs more of it")]
 #[path = "../process/server.rs"]
 mod server;
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         signals::CASES,
         privileges::CASES,
         restarts::CASES,
+        limits::CASES,
     ];
     let cases: Vec<Case> = groups.into_iter().flatten().copied().collect();
     run(&cases)

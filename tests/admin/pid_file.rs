@@ -11,6 +11,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a_second_master_is_refused", second),
     ("the_file_of_a_killed_master_is_replaced", killed),
     ("a_strangers_file_is_left", stranger),
+    ("a_file_that_is_no_pid_file_is_left", precious),
 ];
 
 fn lives_as_long_as_its_master() {
@@ -57,4 +58,15 @@ fn stranger() {
     fs::write(&path, "somebody else's").expect("our folder");
     assert_eq!(server.stop().0, Some(0));
     assert_eq!(fs::read_to_string(&path).expect("kept"), "somebody else's");
+}
+
+/// Named by mistake.
+fn precious() {
+    let path = folder().join("precious");
+    fs::write(&path, "precious").expect("our folder");
+    let options = format!("--addr 127.0.0.1:0 --pid-file {}", path.display());
+    let mut server = Server::begin(&mut command(&options));
+    assert_eq!(server.exit_code(PATIENCE), Some(2));
+    assert!(server.log().contains("holds something else than a number"), "{}", server.log());
+    assert_eq!(fs::read_to_string(&path).expect("kept"), "precious");
 }

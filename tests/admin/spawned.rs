@@ -126,6 +126,7 @@ fn nobody_reaps() {
     crate::raw::signal(handle.pid().expect("our child"), libc::SIGKILL);
     let error = handle.wait().expect_err("killed");
     assert_eq!(error.kind(), ErrorKind::Unclean);
+    assert!(error.what().contains("SIGCHLD is ignored"), "{error}");
 }
 
 fn from_a_thread() {

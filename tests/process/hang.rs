@@ -130,12 +130,16 @@ fn endless(path: &str) {
     let began = Stopwatch::start();
     client.ask(path).unwrap();
     drop(all_are_served(&server, 16));
-    let died = server.await_log("worker died");
+    let died = eventually("its end", 2 * PATIENCE, || {
+        server.log().lines().find(|line| line.contains("worker died")).map(str::to_owned)
+    });
     assert!(died.contains("watchdog: no tick for ") && died.contains("SIGABRT"), "{died}");
     assert!(died.contains(&format!("pid={victim} ")), "{died}");
     server.await_ready(3);
     println!("replaced after {:?}", began.elapsed());
-    assert!(began.elapsed() <= Duration::from_secs(5), "{:?}", began.elapsed());
+    // One that computes is struck for the time that it had on a CPU.
+    let most = Duration::from_secs(if path == "/spin" { 20 } else { 5 });
+    assert!(began.elapsed() <= most, "{:?}", began.elapsed());
     assert!(client.is_closed());
     let log = server.log();
     let report = log.lines().find(|line| line.contains("worker hangs")).expect("it is reported");

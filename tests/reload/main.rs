@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "tests print what they measured")]
 
 mod app;
+mod arrivals;
 #[path = "../process/client.rs"]
 mod client;
 mod ends;

@@ -6,7 +6,7 @@ use crate::load::under_load;
 use crate::pool::Pool;
 use crate::raw;
 use crate::reload::go_on;
-use crate::server::eventually;
+use crate::server::{eventually, pause};
 use std::time::Duration;
 
 pub(crate) const CASES: &[Case] = &[
@@ -15,6 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     ("scale::beyond_the_limits_is_refused", limits),
     ("scale::shared::more_than_at_first_have_listeners", beyond_the_first),
     ("scale::winch_drains_all_and_a_reload_brings_them_back", winch),
+    ("scale::winch_and_hup_together_leave_a_pool_with_workers", winch_and_hup),
     ("scale::workers_ignore_what_is_for_the_master", ignored),
 ];
 
@@ -81,6 +82,22 @@ fn winch() {
     pool.await_workers(2);
     assert!(pool.command(libc::SIGWINCH, "scale").contains("done: 0 workers"));
     assert!(pool.command(libc::SIGTTIN, "scale").contains("done: 1 workers"));
+    assert_eq!(pool.who().status, 200);
+    assert_eq!(pool.server.stop().0, Some(0));
+}
+
+/// Signals that wait together come by number, HUP before WINCH: whatever their order was, the pool
+/// has workers afterwards.
+fn winch_and_hup() {
+    let mut pool = Pool::start("mode shared", 2);
+    pause(pool.pid());
+    for signal in [libc::SIGWINCH, libc::SIGHUP, libc::SIGCONT] {
+        pool.signal(signal);
+    }
+    assert!(pool.await_end("scale").contains("done: 0 workers"));
+    let line = pool.await_end("reload");
+    assert!(line.contains("serves with 2 workers"), "{line}");
+    pool.await_workers(2);
     assert_eq!(pool.who().status, 200);
     assert_eq!(pool.server.stop().0, Some(0));
 }

@@ -14,6 +14,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::IntoRawFd;
 use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -47,6 +48,14 @@ pub(crate) struct Server {
 /// Options that every test starts from: one worker, and no patience.
 const BASE: [(&str, &str); 2] = [("workers", "1"), ("drain_timeout", "2s")];
 
+static MODE: OnceLock<(&str, &str)> = OnceLock::new();
+
+/// A case in centralized mode; the default is shared.
+pub(crate) fn centralized(case: fn()) {
+    MODE.set(("mode", "centralized")).expect("one case a process");
+    case();
+}
+
 impl Server {
     /// Starts a pool with these options; on return its workers are ready.
     pub(crate) fn start(settings: &[(&str, &str)]) -> Self {
@@ -55,7 +64,7 @@ impl Server {
 
     pub(crate) fn with(plan: Plan<'_>) -> Self {
         let mut config = Config::default();
-        for (name, value) in BASE.iter().chain(plan.settings) {
+        for (name, value) in BASE.iter().chain(MODE.get()).chain(plan.settings) {
             config.set(name, value).expect("a valid option");
         }
         config.add_address("127.0.0.1:0").expect("an address");

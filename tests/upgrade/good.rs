@@ -6,8 +6,12 @@ use crate::load::under_load;
 use crate::pool::Pool;
 use crate::raw;
 use crate::server::eventually;
+use ringfort::admin::client::ask;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 
 pub(crate) const CASES: &[Case] = &[
     ("good::shared::under_load_nothing_fails", || under("shared")),
@@ -18,6 +22,7 @@ pub(crate) const CASES: &[Case] = &[
     ("good::books_messages_and_files_carry_over", carried),
     ("good::usr2_upgrades_if_so_configured", usr2),
     ("good::what_was_changed_live_stays", live),
+    ("good::what_is_asked_meanwhile_waits_its_turn", meanwhile),
 ];
 
 /// The sockets that a process listens on, by their number in the kernel.
@@ -208,4 +213,49 @@ fn live() {
     pool.await_workers(1);
     let (code, log) = pool.server.stop();
     assert_eq!(code, Some(0), "{log}");
+}
+
+/// Signals and commands that come while the next program is tried: each is done, and answered.
+fn meanwhile() {
+    let pool = Pool::start("workers_max 8", 2);
+    let asks = |line: &'static str| {
+        let control = pool.control();
+        move || ask(&control, line, 6 * PATIENCE)
+    };
+    let (over, status) = (Arc::new(AtomicBool::new(false)), asks("status"));
+    let ended = Arc::clone(&over);
+    // At every moment somebody asks.
+    let curious = spawn(move || {
+        let mut count = 0;
+        while !ended.load(Ordering::Relaxed) {
+            assert!(status().expect("an answer at any moment").ok);
+            count += 1;
+        }
+        count
+    });
+    for round in 1..=3 {
+        let upgrade = spawn(asks("upgrade"));
+        eventually("the trial", 3 * PATIENCE, || {
+            (pool.log().matches("upgrade begins").count() >= 2 * round - 1).then_some(())
+        });
+        let scale = (round < 3).then(|| spawn(asks("scale +1")));
+        raw::signal(pool.pid(), if round < 3 { libc::SIGTTIN } else { libc::SIGWINCH });
+        let upgraded = upgrade.join().expect("no panic").expect("an answer");
+        assert!(upgraded.ok, "{}", upgraded.line);
+        if let Some(scale) = scale {
+            let scaled = scale.join().expect("no panic").expect("an answer");
+            assert!(scaled.ok, "{}", scaled.line);
+        }
+        pool.await_workers([4, 6, 0][round - 1]);
+    }
+    over.store(true, Ordering::Relaxed);
+    println!("{} answers meanwhile", curious.join().expect("each was answered"));
+    assert!(!pool.log().contains("ask again"), "{}", pool.log());
+    raw::signal(pool.pid(), libc::SIGHUP);
+    pool.await_workers(6);
+    assert_eq!(pool.server.stop().0, Some(0));
+}
+
+fn spawn<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    thread::Builder::new().spawn(run).expect("a thread")
 }

@@ -1,5 +1,6 @@
 //! A kill at any moment of an upgrade: a pool that serves, or a clean end; never a dead port.
 
+use crate::arrivals::term_amid_arrivals;
 use crate::client::PATIENCE;
 use crate::harness::Case;
 use crate::load::under_load;
@@ -19,6 +20,8 @@ pub(crate) const CASES: &[Case] = &[
     ("kill::the_program_on_trial", trial),
     ("kill::a_worker_while_a_program_is_tried", worker),
     ("kill::term_while_a_program_is_tried", term),
+    ("kill::shared::arrivals_when_term_comes_amid_an_upgrade", || arrivals("shared")),
+    ("kill::centralized::arrivals_when_term_comes_amid_an_upgrade", || arrivals("centralized")),
 ];
 
 /// All processes that descend from this one.
@@ -167,4 +170,27 @@ fn term() {
         gone(&all, PATIENCE);
     });
     assert_eq!(pool.server.exit_code(PATIENCE), Some(0), "{}", pool.log());
+}
+
+/// Who came into a queue of ours is answered, or told 503, whoever has copies of the listeners.
+fn arrivals(mode: &str) {
+    for moment in 0..8 {
+        let mut pool = Pool::start(&format!("mode {mode}"), 2);
+        pool.install();
+        let (address, pid, control) = (pool.address(), pool.pid(), pool.control());
+        let asks = thread::Builder::new().spawn(move || {
+            // It may find nobody, or hear no end.
+            let _ = ringfort::admin::client::ask(&control, "upgrade", 3 * PATIENCE);
+        });
+        let asks = asks.expect("a thread");
+        let came = term_amid_arrivals(address, pid, || {
+            pool.await_log("upgrade begins");
+            thread::park_timeout(Duration::from_millis(3 * moment));
+        });
+        assert_eq!(pool.server.exit_code(2 * PATIENCE), Some(0), "{}", pool.log());
+        asks.join().expect("it does not panic");
+        println!("{moment}: {} answered, {} refused", came.answered, came.refused);
+        assert!(came.broken.is_empty(), "{:?}\n{}", came.broken, pool.log());
+        all_gone();
+    }
 }

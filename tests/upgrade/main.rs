@@ -6,6 +6,8 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "tests print what they measured")]
 
 mod app;
+#[path = "../reload/arrivals.rs"]
+mod arrivals;
 mod back;
 mod bad;
 mod board;

@@ -1,13 +1,14 @@
-//! Visitors while the process becomes another program: who waits for its end goes along.
+//! Visitors while the process becomes another program: who waits for its end goes along, and so
+//! does who has not asked yet.
 
-use super::{Stage, Visitor, Visitors, token};
-use crate::io::{Fd, Io, Kind, Op, Token};
+use super::{PATIENCE, Stage, Visitor, Visitors, completion_slot, token};
+use crate::io::{Fd, Instant, Io, Kind, Op, Processes, Token};
 use crate::master::answer::Asker;
 
 impl Visitors {
-    /// The process becomes another program: nobody is let in, who asks is cut, who waits goes
-    /// along. Call again until it says that the kernel does nothing any more.
-    pub(crate) fn pause<I: Io>(&mut self, io: &mut I) -> bool {
+    /// The process becomes another program: nobody is let in, who asks or waits goes along.
+    /// Call again until it says that the kernel does nothing any more.
+    pub(crate) fn pause<I: Io + Processes>(&mut self, io: &mut I) -> bool {
         for (index, door) in (0..).zip(&mut self.doors) {
             door.retry_at = None;
             if door.armed && !std::mem::replace(&mut door.canceled, true) {
@@ -18,16 +19,17 @@ impl Visitors {
         self.paused = true;
         for (number, stage) in self.stages() {
             match stage {
-                Stage::Asking | Stage::Lingering => self.cut(io, number),
-                Stage::Waiting => self.rest(io, number),
-                Stage::Telling | Stage::Closing => {}
+                Stage::Lingering => self.cut(io, number),
+                Stage::Asking | Stage::Waiting => self.rest(io, number),
+                Stage::Telling | Stage::Leaving | Stage::Closing => {}
             }
         }
-        let rests = |visitor: &Visitor| visitor.stage == Stage::Waiting && !visitor.receiving;
+        let goes = |stage| matches!(stage, Stage::Asking | Stage::Waiting);
+        let rests = |visitor: &Visitor| goes(visitor.stage) && !visitor.receiving;
         self.rows.values().all(rests) && self.doors.iter().all(|door| !door.armed)
     }
 
-    fn rest<I: Io>(&mut self, io: &mut I, number: u64) {
+    fn rest<I: Io + Processes>(&mut self, io: &mut I, number: u64) {
         if let Some(visitor) = self.rows.get_mut(&number)
             && visitor.receiving
             && !std::mem::replace(&mut visitor.canceled, true)
@@ -37,8 +39,8 @@ impl Visitors {
         }
     }
 
-    /// The process stays what it is.
-    pub(crate) fn resume<I: Io>(&mut self, io: &mut I) {
+    /// The process goes on, as it was or as the next program: what came meanwhile is read.
+    pub(crate) fn resume<I: Io + Processes>(&mut self, io: &mut I, now: Instant) {
         self.paused = false;
         self.doors.iter_mut().for_each(|door| door.canceled = false);
         for (&number, visitor) in &mut self.rows {
@@ -48,6 +50,34 @@ impl Visitors {
                 io.submit(token(number, Kind::Ask), Op::Recv(&visitor.fd));
             }
         }
+        for (number, stage) in self.stages() {
+            if stage == Stage::Asking {
+                if let Some(visitor) = self.rows.get_mut(&number) {
+                    visitor.deadline.get_or_insert_with(|| now.after(PATIENCE));
+                }
+                self.read(io, number, now);
+            }
+        }
+    }
+
+    /// Who has not asked yet: its connection, its door, and what came.
+    pub(crate) fn asking(&self) -> impl Iterator<Item = (&Fd, u32, &[u8])> {
+        let asking = self.rows.values().filter(|visitor| visitor.stage == Stage::Asking);
+        asking.map(|visitor| (&visitor.fd, completion_slot(visitor.door), &visitor.input[..]))
+    }
+
+    /// One that an earlier program of this process let in. Gives it back if there is no such door.
+    pub(crate) fn adopt_asking(&mut self, fd: Fd, door: u32, input: Vec<u8>) -> Option<Fd> {
+        let door = door as usize;
+        if door >= self.doors.len() {
+            return Some(fd);
+        }
+        let mut visitor = Visitor::new(fd, door, Stage::Asking);
+        visitor.received = input.len();
+        visitor.input = input;
+        self.rows.insert(self.next, visitor);
+        self.next += 1;
+        None
     }
 
     /// The connection of one who waits; `None`: it has left.

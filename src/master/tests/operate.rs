@@ -240,6 +240,32 @@ fn those_that_wait_are_one_and_each_is_answered() {
 }
 
 #[test]
+fn the_last_word_of_those_that_wait_is_the_last_done() {
+    let mut stage = Stage::ready(Mode::Centralized, 1, &[]);
+    ask(&mut stage, 1, Command::Reload);
+    ask(&mut stage, 2, Command::Reload);
+    ask(&mut stage, 3, Command::DrainWorkers);
+    ask(&mut stage, 4, Command::Reload);
+    stage.die(1, Exit::Code(3));
+    stage.pass_time(millis(150));
+    assert_eq!(heard(&mut stage, 0), ["shutdown"]);
+    assert_eq!(living(&stage, Purpose::Check).len(), 1, "and then the reload");
+}
+
+#[test]
+fn only_what_is_meant_to_brings_drained_workers_back() {
+    let mut stage = Stage::ready(Mode::Centralized, 1, &[]);
+    ask(&mut stage, 1, Command::DrainWorkers);
+    for command in [Command::SetMode(config::Mode::Shared), Command::Rollback] {
+        let said = ask(&mut stage, 2, command);
+        assert!(said.iter().any(|(_, answer)| answer.text.contains("were drained")), "{said:?}");
+    }
+    assert_eq!(living(&stage, Purpose::Succeed), [0; 0]);
+    ask(&mut stage, 3, Command::ScaleTo(1));
+    assert_eq!(living(&stage, Purpose::Serve).len(), 2, "the old one, which drains, and a new one");
+}
+
+#[test]
 fn term_during_a_reload_ends_it_and_then_the_pool() {
     let mut stage = Stage::ready(Mode::Shared, 1, &[]);
     ask(&mut stage, 1, Command::Reload);
@@ -406,4 +432,47 @@ fn a_lame_duck_is_not_ready_and_serves() {
     assert_eq!(said[0].1.text, "the pool drains");
     let report = end(&mut stage);
     assert_eq!((report.accepted, report.served), (1, 1));
+}
+
+#[test]
+fn more_workers_than_descriptors_are_refused_before_anything_is_touched() {
+    let mut stage = Stage::ready(Mode::Shared, 2, &[]);
+    let open = stage.open();
+    // A worker takes three: its channel, its pidfd, a listener.
+    stage.kernel.borrow_mut().fds_max = open + FDS_SPARE + 7;
+    let refused = ask(&mut stage, 1, Command::ScaleTo(8));
+    let [(1, Answer { ok: false, code: 1, text, .. })] = &refused[..] else {
+        panic!("{refused:?}")
+    };
+    assert!(text.contains("suffice for 4 workers, not for 8; nothing has changed"), "{text}");
+    assert_eq!((stage.open(), stage.processes()), (open, 2));
+    assert_eq!(ask(&mut stage, 2, Command::ScaleTo(4)), []);
+    assert_eq!((stage.open(), stage.processes()), (open + 6, 4));
+}
+
+#[test]
+fn no_listener_is_made_when_its_worker_could_not_be_forked() {
+    let mut stage = Stage::ready(Mode::Shared, 1, &[]);
+    assert_eq!(ask(&mut stage, 1, Command::ScaleTo(2)), []);
+    let queues = stage.kernel.borrow().queues.len();
+    // The slot is new, and descriptors run out between the answer and the fork.
+    let now = stage.kernel.borrow().now;
+    let epoch = stage.master.ops.epochs.current();
+    stage.kernel.borrow_mut().fds_max = stage.open() + 3;
+    stage.master.workers.unpark(2, epoch, now);
+    stage.settle();
+    assert_eq!(stage.kernel.borrow().queues.len(), queues, "nobody would read it");
+    let log = stage.log().join("\n");
+    assert!(log.contains("slot=2"), "{log}");
+}
+
+#[test]
+fn a_mode_whose_listeners_have_no_descriptors_is_refused() {
+    let mut stage = Stage::ready(Mode::Centralized, 2, &[]);
+    let open = stage.open();
+    stage.kernel.borrow_mut().fds_max = open + FDS_SPARE;
+    let refused = ask(&mut stage, 1, Command::SetMode(config::Mode::Shared));
+    let [(1, Answer { ok: false, text, .. })] = &refused[..] else { panic!("{refused:?}") };
+    assert!(text.contains("RLIMIT_NOFILE"), "{text}");
+    assert_eq!((stage.open(), stage.processes()), (open, 2));
 }

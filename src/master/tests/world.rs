@@ -434,9 +434,16 @@ impl Processes for World {
 
     fn listen(&mut self, _: u16) -> Result<Fd, Errno> {
         let mut kernel = self.0.borrow_mut();
+        if kernel.open.len() >= kernel.fds_max {
+            return Err(Errno::NoFds);
+        }
         let fd = kernel.fd();
         kernel.queues.insert(fd.raw(), VecDeque::new());
         Ok(fd)
+    }
+
+    fn hold_arrivals(&mut self, listener: &Fd) {
+        assert!(self.0.borrow().open.contains(&listener.raw()));
     }
 
     fn pair(&mut self) -> Result<(Fd, Fd), Errno> {

@@ -62,7 +62,8 @@ fn run(names: &[String], rounds: usize, each: Duration, scratch: &Path) -> Strin
     }
     format!(
         "{head}\n{tables}## Where a peer is better than ringfort\n\nBy more than the spread of both \
-         (its median to ours); not where the client was the limit:\n\n{better}\n## Raw figures\n\nRound by round; it took {} s.\n\n\
+         (its median to ours); not where the client was the limit:\n\n{better}\n\
+         ## Raw figures\n\nRound by round; it took {} s.\n\n\
          ```\n{raw}```\n",
         start.elapsed().as_secs()
     )
