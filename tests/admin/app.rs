@@ -4,6 +4,7 @@
 use ringfort::http::{Request, Response};
 use ringfort::{Config, Pool, SignalManager, UserSignal, WorkerInfo};
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -55,7 +56,7 @@ pub(crate) fn pool(config: Config) -> Pool {
                 urls.join("\n         ")
             );
         })
-        .on_event(|event| eprintln!("{event}"))
+        .on_event(|event| say(&event.to_string()))
         .signals(handlers())
 }
 
@@ -64,17 +65,17 @@ fn handlers() -> SignalManager {
     let pid = std::process::id;
     let flags = signals.clone();
     signals.on_shutdown(move || {
-        eprintln!("shutdown in {} flag {}", pid(), flags.is_shutdown_requested());
+        say(&format!("shutdown in {} flag {}", pid(), flags.is_shutdown_requested()));
     });
     let flags = signals.clone();
-    signals.on_reload(move || eprintln!("reload flag {}", flags.is_reload_requested()));
-    signals.on_master_user2(|number| eprintln!("master got {number}"));
-    let unwanted = signals.on_master_user2(|_| eprintln!("master: never"));
+    signals.on_reload(move || say(&format!("reload flag {}", flags.is_reload_requested())));
+    signals.on_master_user2(|number| say(&format!("master got {number}")));
+    let unwanted = signals.on_master_user2(|_| say("master: never"));
     signals.unregister(unwanted);
     for name in ["first", "second"] {
-        signals.on_worker(UserSignal::One, move |n| eprintln!("{name} in {} got {n}", pid()));
+        signals.on_worker(UserSignal::One, move |n| say(&format!("{name} in {} got {n}", pid())));
     }
-    signals.on_worker(UserSignal::Two, move |n| eprintln!("worker {} got {n}", pid()));
+    signals.on_worker(UserSignal::Two, move |n| say(&format!("worker {} got {n}", pid())));
     signals
 }
 
@@ -109,4 +110,10 @@ pub(crate) fn boot(
         }
         _ => response.text("Hello, World!"),
     })
+}
+
+/// In one write, so that lines of several processes do not mix.
+fn say(line: &str) {
+    let mut err = std::io::stderr();
+    err.write_all(format!("{line}\n").as_bytes()).expect("the test reads it");
 }

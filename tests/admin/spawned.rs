@@ -123,10 +123,15 @@ fn nobody_reaps() {
     // One that has no time for its last word.
     let handle = Pool::bind("127.0.0.1:0").workers(1).spawn(|_, res| res.text("spawned"));
     let handle = handle.expect("it listens");
+    let workers = handle.workers().expect("an answer");
     crate::raw::signal(handle.pid().expect("our child"), libc::SIGKILL);
     let error = handle.wait().expect_err("killed");
     assert_eq!(error.kind(), ErrorKind::Unclean);
     assert!(error.what().contains("SIGCHLD is ignored"), "{error}");
+    // Its worker may take a second to follow it.
+    let lives = |pid: u32| fs::exists(format!("/proc/{pid}")).unwrap_or(false);
+    let gone = || (!workers.iter().any(|worker| lives(worker.pid))).then_some(());
+    eventually("the end of its worker", PATIENCE, gone);
 }
 
 fn from_a_thread() {

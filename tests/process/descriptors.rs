@@ -138,7 +138,8 @@ fn check_no_spin(server: &Server) {
     std::thread::park_timeout(Duration::from_secs(1));
     let (used, time) = (total() - before, began.elapsed());
     println!("idle without descriptors: {used} ticks in {time:?}");
-    assert!(used as f64 <= 5.0 * time.as_secs_f64(), "{used} ticks in {time:?}: it spins");
+    // A loop that spins uses a hundred; on a machine that is busy what little there is takes longer.
+    assert!(used as f64 <= 15.0 * time.as_secs_f64(), "{used} ticks in {time:?}: it spins");
 }
 
 /// More connections than the master may hold: it tells some 503 and leaves the rest to the kernel.

@@ -185,12 +185,17 @@ fn every_200_ms(mode: &str) {
             alive.retain(|pid| state(*pid).is_some());
             let lot = began.elapsed().subsec_nanos() as usize;
             if let Some(&victim) = alive.get(lot % alive.len().max(1)) {
-                pause(victim);
-                adopted.extend(clients_of(victim, address));
-                signal(victim, libc::SIGKILL);
-                kills += 1;
-                if kills % 5 == 0 {
-                    println!("{kills} killed, {} connections with them", adopted.len());
+                signal(victim, libc::SIGSTOP);
+                // One that was killed before may take its time to end.
+                let stopped = eventually("a stop, or an end", PATIENCE, || match state(victim) {
+                    Some('T') => Some(true),
+                    Some(_) => None,
+                    None => Some(false),
+                });
+                if stopped {
+                    adopted.extend(clients_of(victim, address));
+                    signal(victim, libc::SIGKILL);
+                    kills += 1;
                 }
             }
             go_on_for(Duration::from_millis(200));
