@@ -305,8 +305,10 @@ impl Run {
         }
     }
 
-    fn until(&mut self, what: &str, enough: impl FnMut(&World) -> bool) -> Result<(), String> {
-        match self.step_until(enough)? {
+    fn until(&mut self, what: &str, mut enough: impl FnMut(&World) -> bool) -> Result<(), String> {
+        let end = self.world.now().after(FOR_EVER);
+        match self.step_until(|world| enough(world) || world.now() > end)? {
+            true if self.world.now() > end => Err(format!("{what}: not within {FOR_EVER:?}")),
             true => Ok(()),
             false => Err(format!("nothing happens any more before {what}")),
         }
@@ -584,3 +586,6 @@ fn the_life_of_a_connection_is_as_the_documents_say() {
     let text = std::fs::read_to_string("ARCHITECTURE.md").unwrap();
     assert!(text.contains(&life), "the table in ARCHITECTURE.md is to be\n\n{life}");
 }
+
+/// Nothing takes longer: what goes on for ever is a failure, and not silence.
+const FOR_EVER: Duration = Duration::from_secs(600);
