@@ -11,11 +11,13 @@ use ringfort::event::Event;
 use ringfort::http::{Http, Request, Response};
 use ringfort::io::{Batch, Completion, Fd, Instant, Io, Kind, Op, Purpose, Token};
 use ringfort::ipc::board::Board;
+use ringfort::ipc::manifest::ListenerPart;
 use ringfort::ipc::message::Message;
 use ringfort::master::{Master, MasterListener, Parts, Report, balancer};
 use ringfort::signals::SignalManager;
 use ringfort::sim::{
-    Boot, Bug, FaultPlan, Kernel, Prng, ProcessId, Ratio, Sizes, Stepper, Tally, World, answer,
+    Boot, Bug, FaultPlan, Kernel, NextProgram, Prng, ProcessId, Ratio, Sizes, Stepper, Tally,
+    World, answer,
 };
 use ringfort::worker::{self, Worker};
 use ringfort::{Balancing, Config, Mode};
@@ -25,6 +27,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 const SIGHUP: u32 = 1;
+const SIGUSR2: u32 = 12;
 const SIGTERM: u32 = 15;
 const SIGTTIN: u32 = 21;
 const SIGTTOU: u32 = 22;
@@ -139,6 +142,7 @@ impl Plan {
         set.connections_max(prng.range(2, 40)).unwrap();
         let few_fds = prng.chance(Ratio::new(1, 4));
         set.output_max(prng.range(1024, 100_000)).unwrap();
+        config.set("usr2_upgrade", "true").unwrap();
         Self {
             seed,
             shared: prng.chance(Ratio::new(1, 2)),
@@ -177,7 +181,7 @@ impl Plan {
 fn commands(seed: u64) -> Vec<(u32, Duration)> {
     let mut prng = Prng::new(seed ^ 0x6f70_6572_6174);
     let count = if prng.chance(Ratio::new(1, 2)) { 0 } else { prng.range(1, 6) };
-    let signals = [SIGHUP, SIGHUP, SIGHUP, SIGTTIN, SIGTTOU, SIGWINCH];
+    let signals = [SIGHUP, SIGHUP, SIGUSR2, SIGUSR2, SIGTTIN, SIGTTOU, SIGWINCH];
     let one = |_| {
         let pause = Duration::from_micros(prng.range(0, 400_000));
         (signals[prng.index(signals.len())], pause)
@@ -219,30 +223,15 @@ impl Run {
         let listener = |slot| MasterListener { address: 0, slot, fd: world.listener(master) };
         let listeners = slots.into_iter().map(listener).collect();
         let is_up = Rc::new(Cell::new(false));
-        let up = Rc::clone(&is_up);
-        let parts = Parts {
-            listeners,
-            signals: world.signals(master),
-            board,
-            workers: plan.workers,
-            workers_max: WORKERS_MAX,
-            mode: if plan.shared { Mode::Shared } else { Mode::Centralized },
-            groups: vec![0],
-            balancer: balancer::balancer(Balancing::LeastConnections, Weights::default()),
-            pid1: false,
-            calls: SignalManager::new(),
-            admin: ringfort::admin::Parts::default(),
-            seed: plan.seed,
-            events: Box::new(move |event| {
-                up.set(up.get() || matches!(event, Event::WorkerReady { .. }));
-            }),
-        };
+        let mode = if plan.shared { Mode::Shared } else { Mode::Centralized };
+        let opened = Opened { listeners, signals: world.signals(master), board, mode };
         let report = Rc::new(RefCell::new(None));
         let stepper = MasterLoop {
-            master: Master::new(kernel, parts, &plan.config),
+            master: Master::new(kernel, opened.parts(&plan, &is_up), &plan.config),
             report: Rc::clone(&report),
         };
         world.start(master, Box::new(stepper));
+        world.programs(next_program(&plan, board, &is_up, &report));
         let config = plan.config.clone();
         world.workers(board, Box::new(move |kernel, boot| worker(kernel, boot, board, &config)));
         Self { world, plan, report, is_up, master }
@@ -316,8 +305,10 @@ impl Run {
         }
     }
 
-    fn until(&mut self, what: &str, enough: impl FnMut(&World) -> bool) -> Result<(), String> {
-        match self.step_until(enough)? {
+    fn until(&mut self, what: &str, mut enough: impl FnMut(&World) -> bool) -> Result<(), String> {
+        let end = self.world.now().after(FOR_EVER);
+        match self.step_until(|world| enough(world) || world.now() > end)? {
+            true if self.world.now() > end => Err(format!("{what}: not within {FOR_EVER:?}")),
             true => Ok(()),
             false => Err(format!("nothing happens any more before {what}")),
         }
@@ -350,7 +341,67 @@ impl Run {
     }
 }
 
+/// What a master is made with, at first or after an exec.
+struct Opened {
+    listeners: Vec<MasterListener>,
+    signals: Fd,
+    board: Board,
+    mode: Mode,
+}
+
+impl Opened {
+    fn parts(self, plan: &Plan, is_up: &Rc<Cell<bool>>) -> Parts {
+        let up = Rc::clone(is_up);
+        Parts {
+            listeners: self.listeners,
+            signals: self.signals,
+            board: self.board,
+            workers: plan.workers,
+            workers_max: WORKERS_MAX,
+            mode: self.mode,
+            groups: vec![0],
+            balancer: balancer::balancer(Balancing::LeastConnections, Weights::default()),
+            pid1: false,
+            calls: SignalManager::new(),
+            admin: ringfort::admin::Parts { upgradable: true, ..Default::default() },
+            seed: plan.seed,
+            events: Box::new(move |event| {
+                up.set(up.get() || matches!(event, Event::WorkerReady { .. }));
+            }),
+        }
+    }
+}
+
+/// The master after an exec: it knows what the one before wrote down.
+fn next_program(
+    plan: &Plan,
+    board: Board,
+    is_up: &Rc<Cell<bool>>,
+    report: &Rc<RefCell<Option<Report>>>,
+) -> NextProgram {
+    let (plan, is_up, report) = (plan.clone(), Rc::clone(is_up), Rc::clone(report));
+    Box::new(move |kernel, core, signals| {
+        let listener = |part: &ListenerPart| MasterListener {
+            address: part.address,
+            slot: part.slot,
+            fd: Fd::new(part.fd),
+        };
+        let listeners = core.listeners.iter().map(listener).collect();
+        let mode = if core.mode == "shared" { Mode::Shared } else { Mode::Centralized };
+        let opened = Opened { listeners, signals, board, mode };
+        let mut master = Master::new(kernel, opened.parts(&plan, &is_up), &plan.config);
+        let first_mode = if plan.shared { Mode::Shared } else { Mode::Centralized };
+        let taken = master.take_over(core, mode, first_mode, None, Vec::new());
+        assert_eq!(taken, Ok(()), "what was written down fits together");
+        Box::new(MasterLoop { master, report: Rc::clone(&report) })
+    })
+}
+
 fn worker(kernel: Kernel, boot: Boot, board: Board, config: &Config) -> Box<dyn Stepper> {
+    if boot.purpose == Purpose::Upgrade {
+        let verdict = Some(Message::config_read(&[], &[], 0.0));
+        return Box::new(CheckLoop { kernel, channel: Some(boot.channel), verdict, said: false });
+    }
     if boot.purpose == Purpose::Check {
         // The files of this world change at times.
         let settings = match boot.epoch % 4 {
@@ -535,3 +586,6 @@ fn the_life_of_a_connection_is_as_the_documents_say() {
     let text = std::fs::read_to_string("ARCHITECTURE.md").unwrap();
     assert!(text.contains(&life), "the table in ARCHITECTURE.md is to be\n\n{life}");
 }
+
+/// Nothing takes longer: what goes on for ever is a failure, and not silence.
+const FOR_EVER: Duration = Duration::from_secs(600);

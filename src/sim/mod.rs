@@ -16,6 +16,7 @@
 mod channel;
 mod check;
 mod client;
+mod exec;
 mod faults;
 mod kernel;
 mod net;
@@ -32,6 +33,7 @@ use crate::protocol::Protocol;
 use crate::worker::Worker;
 use client::Client;
 pub use client::{Answered, Tally, answer};
+pub use exec::NextProgram;
 pub use faults::FaultPlan;
 use kernel::{Body, FileId, State};
 pub use kernel::{Bug, Kernel, ProcessId, Sizes};
@@ -95,6 +97,7 @@ pub struct World {
     state: Rc<RefCell<State>>,
     chance: Prng,
     spawner: Spawner,
+    next_program: NextProgram,
     loops: BTreeMap<ProcessId, Loop>,
     clients: Vec<Client>,
     /// When the pool was told to drain.
@@ -135,6 +138,7 @@ impl World {
             state: Rc::new(RefCell::new(state)),
             chance,
             spawner: Box::new(|_, _| panic!("nobody said how to run a worker")),
+            next_program: Box::new(|_, _, _| panic!("nobody said what the next program is")),
             loops: BTreeMap::new(),
             clients: Vec::new(),
             drain_at: None,

@@ -1,5 +1,6 @@
 //! What only the master asks of the simulated kernel: processes, and what it makes for them.
 
+use super::exec::Exec;
 use super::kernel::{Body, Kernel};
 use super::net::Listener;
 use crate::io::{Child, Errno, Exit, Fd, Processes, RunState, Signal, Usage, WorkerPlan};
@@ -96,15 +97,23 @@ impl Processes for Kernel {
         matches!(body, Some(Body::Listener(listener)) if !listener.backlog.is_empty())
     }
 
-    /// # Difference to Linux
-    ///
-    /// There is no other program here.
-    fn adopt(&mut self, _: u32) -> Result<Fd, Errno> {
-        Err(Errno::Denied)
+    fn adopt(&mut self, pid: u32) -> Result<Fd, Errno> {
+        self.call();
+        let mut state = self.state.borrow_mut();
+        let target = usize::try_from(pid).map_err(|_| Errno::Gone)?;
+        let file = state.file(Body::Pidfd(target));
+        state.install(self.pid, file, None).inspect_err(|_| state.release(file))
     }
 
-    fn replace(&mut self, _: &str) -> String {
-        "there is no other program here".to_owned()
+    fn replace(&mut self, handover: &str) -> String {
+        self.call();
+        let mut state = self.state.borrow_mut();
+        let refused = state.faults.fork_refused;
+        if state.prng.chance(refused) {
+            return "no memory".to_owned();
+        }
+        drop(state);
+        std::panic::resume_unwind(Box::new(Exec(handover.to_owned())))
     }
 
     /// # Difference to Linux

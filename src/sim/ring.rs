@@ -92,6 +92,13 @@ impl Ring {
         self.armed.iter().filter_map(|op| op.ready).min()
     }
 
+    /// An operation whose last completion was not seen, apart from cancellations.
+    pub(super) fn under_way(&self) -> Option<Token> {
+        let in_flight = self.queued.iter().chain(&self.armed).map(|op| op.token);
+        let all = in_flight.chain(self.done.iter().map(|completion| completion.token));
+        all.into_iter().find(|token| token.kind != Kind::Cancel)
+    }
+
     /// The files that operations refer to.
     pub(super) fn files(&self) -> impl Iterator<Item = FileId> {
         self.queued.iter().chain(&self.armed).flat_map(InFlight::files)

@@ -1,5 +1,6 @@
 //! One step of the world: who acts next, what strikes, and what must hold afterwards.
 
+use super::exec::Exec;
 use super::kernel::{Kernel, Killed, ProcessId};
 use super::proc::{ABORTED, KILLED, Phase, SIGTERM};
 use super::{Loop, Next, Ratio, Violation, World};
@@ -211,6 +212,10 @@ impl World {
         {
             state.end(pid, KILLED);
             return Ok(());
+        }
+        if let (Some(Exec(text)), Actor::Process(pid)) = (payload.downcast_ref(), actor) {
+            drop(state);
+            return self.exec(pid, text);
         }
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
