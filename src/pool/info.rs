@@ -27,7 +27,8 @@ impl WorkerInfo {
         self.epoch
     }
 
-    /// Its messages to and from the master; connected if the pool has [`Pool::messages`](crate::Pool::messages).
+    /// Its messages to and from the master; connected if the pool has
+    /// [`Pool::messages`](crate::Pool::messages).
     #[must_use]
     pub fn mail(&self) -> WorkerMail {
         self.mail.clone()
