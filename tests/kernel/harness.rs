@@ -4,10 +4,12 @@
 use crate::groups;
 use ringfort::sys::process;
 use std::env;
+use std::fs;
 use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -106,6 +108,8 @@ fn run_alone(name: &str, show_output: bool) -> Option<String> {
     let status = child.wait().expect("it is our child");
     // The kernel hands numbers out in turn, so the group's is not a stranger's this soon.
     let left_over = groups::kill_group(group);
+    // Files of its own; most cases have none.
+    let _ = fs::remove_dir_all(Path::new(env!("CARGO_TARGET_TMPDIR")).join(group.to_string()));
     let output = String::from_utf8_lossy(&output);
     if show_output {
         print!("{output}");

@@ -2,15 +2,11 @@
 
 use crate::client::{Client, get, post};
 use crate::harness::Case;
-use crate::server::{Server, WARM_UP, centralized};
+use crate::server::{Server, WARM_UP};
 use ringfort::stats::{CloseReason, Counter};
 
 pub(crate) const CASES: &[Case] = &[
     ("limits::a_head_of_16_kib", head_max),
-    ("limits::centralized::a_head_of_16_kib", || centralized(head_max)),
-    ("limits::centralized::a_body_of_10_mib_is_refused_before_it_is_read", || {
-        centralized(body_max);
-    }),
     ("limits::a_request_line_of_8_kib", request_line_max),
     ("limits::a_head_of_100_fields", headers_max),
     ("limits::a_body_of_10_mib_is_refused_before_it_is_read", body_max),

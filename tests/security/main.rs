@@ -23,8 +23,19 @@ mod timeouts;
 use harness::{Case, run};
 use std::process::ExitCode;
 
+/// Before the name of a case that runs in centralized mode; else it runs in shared mode, or in
+/// those that it names itself.
+const CENTRALIZED: &str = "centralized::";
+
 fn main() -> ExitCode {
-    let groups = [limits::CASES, timeouts::CASES, pool::CASES, catalogue::CASES, slow::CASES];
-    let cases: Vec<Case> = groups.into_iter().flatten().copied().collect();
-    run(&cases)
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--case").skip(1);
+    if arguments.next().is_some_and(|name| name.starts_with(CENTRALIZED)) {
+        server::centralized();
+    }
+    let both: Vec<Case> =
+        [limits::CASES, timeouts::CASES, slow::CASES].into_iter().flatten().copied().collect();
+    let twin = |(name, case): &Case| -> Case { (format!("{CENTRALIZED}{name}").leak(), *case) };
+    let twins: Vec<Case> = both.iter().map(twin).collect();
+    let others = [pool::CASES, catalogue::CASES].into_iter().flatten().copied();
+    run(&both.into_iter().chain(twins).chain(others).collect::<Vec<Case>>())
 }

@@ -2,7 +2,7 @@
 
 use crate::client::{Client, get, post};
 use crate::harness::Case;
-use crate::server::{SOON, Server, WARM_UP, centralized, now, since};
+use crate::server::{SOON, Server, WARM_UP, now, since};
 use ringfort::stats::{CloseReason, Counter};
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
@@ -15,7 +15,6 @@ pub(crate) const CASES: &[Case] = &[
     ("slow::a_flood_of_connections", flood),
     ("slow::a_flood_of_pipelined_requests", pipelined),
     ("slow::clients_that_reset", resets),
-    ("slow::centralized::clients_that_never_read", || centralized(never_reading)),
 ];
 
 const CROWD: usize = 200;
@@ -102,8 +101,7 @@ fn slowloris() {
 }
 
 fn rudy() {
-    let settings =
-        [("body_timeout", "500ms"), ("body_rate_min", "100000"), ("mode", "centralized")];
+    let settings = [("body_timeout", "500ms"), ("body_rate_min", "100000")];
     let mut server = Server::start(&settings);
     let begin = post("Content-Length: 1000000\r\n", "");
     // On a busy machine a crowd may come to stand still.

@@ -2,7 +2,7 @@
 
 use crate::client::{get, post};
 use crate::harness::Case;
-use crate::server::{SOON, Server, centralized, now, since};
+use crate::server::{SOON, Server, now, since};
 use ringfort::io::Instant;
 use ringfort::stats::{CloseReason, Counter};
 use std::io::Write;
@@ -10,10 +10,6 @@ use std::time::Duration;
 
 pub(crate) const CASES: &[Case] = &[
     ("timeouts::a_silent_client", silent),
-    ("timeouts::centralized::a_silent_client", || centralized(silent)),
-    ("timeouts::centralized::a_head_that_does_not_end", || centralized(head)),
-    ("timeouts::centralized::a_dripping_head_wins_no_time", || centralized(dripping_head)),
-    ("timeouts::centralized::a_body_that_stands_still", || centralized(body)),
     ("timeouts::a_head_that_does_not_end", head),
     ("timeouts::a_second_head_that_does_not_end", second_head),
     ("timeouts::a_dripping_head_wins_no_time", dripping_head),
