@@ -138,7 +138,7 @@ fn check_no_spin(server: &Server) {
     std::thread::park_timeout(Duration::from_secs(1));
     let (used, time) = (total() - before, began.elapsed());
     println!("idle without descriptors: {used} ticks in {time:?}");
-    // A loop that spins uses a hundred; on a machine that is busy what little there is takes longer.
+    // A loop that spins uses a hundred; what little there is takes longer on a busy machine.
     assert!(used as f64 <= 15.0 * time.as_secs_f64(), "{used} ticks in {time:?}: it spins");
 }
 
