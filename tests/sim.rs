@@ -454,6 +454,15 @@ fn seeds_that_once_failed() {
     }
 }
 
+/// A pool that was drained and could not be filled again: two steps up that had room for one, and
+/// arrivals that held the descriptors.
+#[test]
+fn pools_that_once_stayed_empty() {
+    for seed in [0x3ed, 0x5eed_0449] {
+        assert_eq!(run(Plan::new(seed)).err(), None, "SIM_SEED={seed:#x}");
+    }
+}
+
 #[test]
 fn every_seed_keeps_the_promises() {
     if let Some(seed) = environment("SIM_SEED") {

@@ -1,5 +1,6 @@
 //! Which signal asks the master for what (signal(7), Linux on x86-64 and aarch64). Pure.
 
+use super::scale;
 use crate::config::Mode;
 
 /// What an operator, or the kernel, asks for.
@@ -52,13 +53,14 @@ impl Command {
         }
     }
 
-    /// This one, which waits, and then another of the same name: as one.
+    /// This one, which waits, and then another of the same name, as one; there may be so many
+    /// workers.
     #[must_use]
-    pub const fn then(self, later: Self) -> Self {
+    pub fn then(self, later: Self, max: u32) -> Self {
         match (self, later) {
             (Self::ScaleBy(first), Self::ScaleBy(by)) => Self::ScaleBy(first.saturating_add(by)),
             (Self::ScaleTo(target), Self::ScaleBy(by)) => {
-                Self::ScaleTo(target.saturating_add_signed(by))
+                Self::ScaleTo(scale::reach(target as usize, by, max).unwrap_or(target))
             }
             _ => later,
         }
@@ -171,7 +173,7 @@ mod tests {
 
     #[track_caller]
     fn check(first: Command, later: Command, want: Command) {
-        assert_eq!(first.then(later), want);
+        assert_eq!(first.then(later, 8), want);
     }
 
     #[test]
@@ -179,6 +181,9 @@ mod tests {
         check(Command::Reload, Command::Reload, Command::Reload);
         check(Command::ScaleBy(1), Command::ScaleBy(1), Command::ScaleBy(2));
         check(Command::ScaleTo(4), Command::ScaleBy(-1), Command::ScaleTo(3));
+        check(Command::ScaleTo(8), Command::ScaleBy(1), Command::ScaleTo(8));
+        // One less than one is refused; it is not the command that drains all.
+        check(Command::ScaleTo(1), Command::ScaleBy(-1), Command::ScaleTo(1));
         check(Command::ScaleBy(1), Command::ScaleTo(4), Command::ScaleTo(4));
         check(Command::ScaleTo(4), Command::DrainWorkers, Command::DrainWorkers);
         check(Command::DrainWorkers, Command::ScaleBy(1), Command::ScaleBy(1));

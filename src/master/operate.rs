@@ -86,7 +86,7 @@ impl Operations {
             Some(at) => {
                 let (other, mut before) = self.waiting.remove(at);
                 before.extend(askers);
-                (other.then(command), before)
+                (other.then(command, self.slots_max), before)
             }
             None => (command, askers),
         };
@@ -229,10 +229,23 @@ impl<I: Io + Processes> Master<I> {
         self.hand_over(now);
         if self.is_idle() && !self.ops.waiting.is_empty() {
             let (command, askers) = self.ops.waiting.remove(0);
+            let command = self.as_far_as_may_be(command);
             self.begin(command, askers, now);
             self.drive(now);
         }
         self.finish_scaling(now);
+    }
+
+    /// Steps up or down that have waited may be several in one: they go as far as there is room.
+    fn as_far_as_may_be(&mut self, command: Command) -> Command {
+        let Command::ScaleBy(by) = command else { return command };
+        let active: Vec<u32> = self.workers.active().collect();
+        let Ok(target) = scale::reach(active.len(), by, self.ops.slots_max) else { return command };
+        let fill = Change::new(&active, target).fill;
+        let fits = self.room_to_fill(&fill);
+        let less = u32::try_from(fill.len() - fits).unwrap_or(0);
+        // If not even one has room, it is refused with the reason.
+        Command::ScaleTo(if fits > 0 { target - less } else { target })
     }
 
     /// Whether neither a transaction is under way nor a handover to the next program.
@@ -268,10 +281,13 @@ impl<I: Io + Processes> Master<I> {
         }
         let active: Vec<u32> = self.workers.active().collect();
         let change = Change::new(&active, target);
-        // So many had room before; what takes their place now are arrivals, which wait for them.
-        let is_more = target > self.workers.slots();
-        if is_more && let Some(why) = self.no_room_to_fill(&change.fill) {
-            let why = format!("{why}, not for {target}; nothing has changed");
+        let fits = self.room_to_fill(&change.fill);
+        if fits < change.fill.len() {
+            let why = format!(
+                "the master's descriptors (RLIMIT_NOFILE) suffice for {} workers, not for {target}; \
+                 nothing has changed",
+                active.len() + fits
+            );
             return self.conclude(askers, &Answer::failed("scale", why));
         }
         if target > 0 {

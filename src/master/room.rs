@@ -38,29 +38,25 @@ impl<I: Io + Processes> Master<I> {
         self.descriptors_left(wanted) == wanted
     }
 
-    /// Why these slots cannot all be filled; `None` if they can.
-    pub(super) fn no_room_to_fill(&mut self, slots: &[u32]) -> Option<String> {
+    /// How many of these slots can be filled, the first of them first. One that was filled before
+    /// can: what takes its place now are arrivals, which wait for it.
+    pub(super) fn room_to_fill(&mut self, slots: &[u32]) -> usize {
+        let new = slots.iter().position(|&slot| slot >= self.workers.slots());
+        let Some(old) = new else { return slots.len() };
         let shared = self.ops.epochs.settings(self.ops.epochs.current()).mode == Mode::Shared;
         let each = FDS_PER_WORKER + usize::from(self.mail.is_some());
-        let needs =
-            slots.iter().map(|&slot| each + if shared { self.listeners_missing(slot) } else { 0 });
+        let needs = slots[old..]
+            .iter()
+            .map(|&slot| each + if shared { self.listeners_missing(slot) } else { 0 });
         let needs: Vec<usize> = needs.collect();
-        if needs.is_empty() {
-            return None;
-        }
         let most = needs.iter().sum::<usize>() + FDS_SPARE;
-        let mut left = self.descriptors_left(most);
-        if left == most {
-            return None;
-        }
-        left = left.saturating_sub(FDS_SPARE);
+        let mut left = self.descriptors_left(most).saturating_sub(FDS_SPARE);
         let fits = needs.iter().take_while(|need| {
             let fits = **need <= left;
             left = left.saturating_sub(**need);
             fits
         });
-        let count = self.workers.active().count() + fits.count();
-        Some(format!("the master's descriptors (RLIMIT_NOFILE) suffice for {count} workers"))
+        old + fits.count()
     }
 
     /// Changes the mode, if the listeners that the workers of a shared one need can be had.

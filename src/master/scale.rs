@@ -38,6 +38,19 @@ pub fn target(now: usize, by: i32, max: u32) -> Result<u32, String> {
     }
 }
 
+/// The same of what waited, and may be several steps in one: as far as they go.
+///
+/// # Errors
+///
+/// There is nowhere to go.
+pub fn reach(now: usize, by: i32, max: u32) -> Result<u32, String> {
+    target(now, by, max).or_else(|why| {
+        let end = if by > 0 { max } else { 1 };
+        let moves = if by > 0 { now < max as usize } else { now > 1 };
+        if moves { Ok(end) } else { Err(why) }
+    })
+}
+
 /// A change that is not finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scaling {
@@ -77,7 +90,30 @@ mod tests {
         assert_eq!(target(3, i32::MAX, 3).unwrap_err(), "workers_max allows 3 workers");
     }
 
+    #[test]
+    fn several_steps_in_one_go_as_far_as_they_may() {
+        assert_eq!(reach(0, 2, 1), Ok(1));
+        assert_eq!(reach(3, -7, 8), Ok(1));
+        assert_eq!(reach(3, 2, 8), Ok(5));
+        for (now, by) in [(3, 1), (1, -1), (0, -1), (4, 1)] {
+            let why = target(now, by, 3).unwrap_err();
+            assert_eq!(reach(now, by, 3), Err(why));
+        }
+    }
+
     proptest! {
+        #[test]
+        fn steps_in_one_end_where_they_would_one_by_one(
+            now in 0_usize..9, by in prop_oneof![-9_i32..0, 1_i32..10], max in 1_u32..8,
+        ) {
+            let now = now % (max as usize + 1);
+            let one_by_one = (0..by.abs()).fold(now, |now, _| {
+                target(now, by.signum(), max).map_or(now, |target| target as usize)
+            });
+            let reached = reach(now, by, max).map_or(now, |target| target as usize);
+            prop_assert_eq!(reached, one_by_one);
+        }
+
         #[test]
         fn the_target_is_met(
             mut active in prop::collection::btree_set(0_u32..20, 0..20),

@@ -321,6 +321,30 @@ fn scaling_down_parks_and_the_master_reads_what_is_left() {
     assert_eq!(said[0].1.text, "workers_max allows 8 workers");
 }
 
+/// All were drained, the reload that was to bring them back fails, and of the steps up that came
+/// meanwhile not all have room.
+#[test]
+fn steps_that_waited_go_as_far_as_they_may() {
+    let mut stage = Stage::ready(Mode::Centralized, 1, &[]);
+    assert!(ask(&mut stage, 1, Command::DrainWorkers)[0].1.ok);
+    stage.die(0, Exit::Code(0));
+    stage.pass_time(millis(150));
+    ask(&mut stage, 2, Command::Reload);
+    assert_eq!(ask(&mut stage, 3, Command::ScaleBy(5)), []);
+    assert_eq!(ask(&mut stage, 4, Command::ScaleBy(5)), []);
+    stage.die(1, Exit::Code(3));
+    stage.pass_time(millis(150));
+    let said = answers(&mut stage);
+    assert!(said.len() == 1 && !said[0].1.ok, "the reload: {said:?}");
+    for process in 2..stage.processes() {
+        stage.say_ready(process);
+    }
+    stage.settle();
+    let said = answers(&mut stage);
+    assert_eq!(said.len(), 2);
+    assert!(said.iter().all(|(_, answer)| answer.ok && answer.text == "8 workers"), "{said:?}");
+}
+
 #[test]
 fn who_does_not_come_up_is_said() {
     let mut stage = Stage::ready(Mode::Centralized, 1, &[("boot_timeout", "1s")]);
